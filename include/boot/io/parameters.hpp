@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: MIT
+/// Network parameters in safetensors files, one tensor per parameter under its own name, and their content hash.
+#pragma once
+
+#include <boot/core/error.hpp>
+#include <boot/device/cpu.hpp>
+#include <boot/io/content_hash.hpp>
+#include <boot/io/safetensors.hpp>
+#include <boot/tensor/parameter.hpp>
+
+#include <algorithm>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace boot::inline v0 {
+
+/// How parameters are written.
+struct save_options {
+  file_dtype dtype = file_dtype::f32;                 ///< F32 (exact), BF16 or F16 (rounded to nearest even)
+  safetensors_metadata metadata{{"format", "boot"}};  ///< free text beside the tensors
+  std::string prefix = {};                            ///< put before every name, "student."
+};
+
+/// How parameters are read.
+struct load_options {
+  std::string prefix = {};  ///< of the names in the file; tensors without it are left alone
+};
+
+namespace detail {
+/// "a, b, c, d, e and 3 more"
+[[nodiscard]] inline std::string some_of(const std::vector<std::string>& names) {
+  std::string text;
+  for (std::size_t i = 0; i < names.size() && i < 5; ++i) text += (i ? ", " : "") + names[i];
+  return text + (names.size() > 5 ? " and " + std::to_string(names.size() - 5) + " more" : "");
+}
+[[nodiscard]] inline std::vector<std::int64_t> extents_of(const shape& s) {
+  std::vector<std::int64_t> extents;
+  for (int i = 0; i < s.rank(); ++i) extents.push_back(s[i]);
+  return extents;
+}
+inline void require_layout(const char* where, const parameter_layout& layout, std::int64_t elements) {
+  require(elements == layout.size(),
+          "boot: {} got {} values for a layout of {} elements; give the values of this network", where, elements,
+          layout.size());
+}
+}  // namespace detail
+
+/// The tensors of a parameter file; `values` is the flat array of the layout and must outlive them. For files that hold
+/// more than one set, such as checkpoints.
+[[nodiscard]] inline std::vector<safetensors_entry> parameter_entries(const parameter_layout& layout,
+                                                                      view<const float, cpu> values,
+                                                                      file_dtype dtype = file_dtype::f32,
+                                                                      std::string_view prefix = {}) {
+  detail::require_layout("parameter_entries()", layout, values.size());
+  std::vector<safetensors_entry> entries;
+  for (const auto& e : layout.entries()) {
+    const std::span<const float> part(values.data() + e.offset, static_cast<std::size_t>(e.extents.size()));
+    entries.push_back(entry_of_floats(std::string(prefix) + e.name, detail::extents_of(e.extents), part, dtype));
+  }
+  return entries;
+}
+
+/// Writes parameters to a safetensors file, at once or not at all. `values` is the flat array of the layout (weights,
+/// or an average of them), on the host. Throws boot::error for a wrong size, a type other than F32, BF16, F16, and disk
+/// errors.
+inline void save_parameters(const std::string& path, const parameter_layout& layout, view<const float, cpu> values,
+                            const save_options& options = {}) {
+  write_safetensors(path, parameter_entries(layout, values, options.dtype, options.prefix), options.metadata);
+}
+
+/// Reads the parameters of a layout from an open file into `values`, the flat array of the layout. Strict: the file
+/// must hold every name, in its shape and a float type, and no other name under the prefix; otherwise boot::error is
+/// thrown and `values` is as it was.
+inline void load_parameters(const safetensors_file& file, const parameter_layout& layout, view<float, cpu> values,
+                            const load_options& options = {}) {
+  detail::require_layout("load_parameters()", layout, values.size());
+  std::vector<std::string> missing, misfit, foreign, unexpected;
+  std::vector<std::string> wanted;
+  for (const auto& e : layout.entries()) {
+    wanted.push_back(options.prefix + e.name);
+    const safetensors_tensor* t = file.find(wanted.back());
+    if (t == nullptr) {
+      missing.push_back("'" + wanted.back() + "'");
+    } else if (t->shape != detail::extents_of(e.extents)) {
+      misfit.push_back(fmt::format("'{}' is {} in the file, {} in the network", wanted.back(),
+                                   detail::extents_text(t->shape), to_string(e.extents)));
+    } else if (t->dtype != file_dtype::f32 && t->dtype != file_dtype::f16 && t->dtype != file_dtype::bf16 &&
+               t->dtype != file_dtype::f64) {
+      foreign.push_back(fmt::format("'{}' is {}", wanted.back(), to_string(t->dtype)));
+    }
+  }
+  std::sort(wanted.begin(), wanted.end());
+  for (const auto& t : file.tensors())
+    if (t.name.compare(0, options.prefix.size(), options.prefix) == 0 &&
+        !std::binary_search(wanted.begin(), wanted.end(), t.name))
+      unexpected.push_back(detail::shown(t.name));
+  std::string wrong;
+  const auto add = [&](const char* what, const std::vector<std::string>& names) {
+    if (!names.empty())
+      wrong += fmt::format("{}{} {}: {}", wrong.empty() ? "" : "; ", names.size(), what, detail::some_of(names));
+  };
+  add("missing", missing);
+  add("unexpected", unexpected);
+  add("of another shape", misfit);
+  add("not of a float type (F32, F16, BF16, F64)", foreign);
+  require(wrong.empty(),
+          "boot: '{}' does not fit a network of {} parameters: {}. Use the network the file was written for{}",
+          file.path(), layout.entries().size(), wrong,
+          missing.size() == layout.entries().size() ? ", or give the prefix of its names" : "");
+  std::vector<float> staged(static_cast<std::size_t>(layout.size()), 0.0f);
+  for (const auto& e : layout.entries())
+    file.read_floats(file.at(options.prefix + e.name),
+                     std::span<float>(staged).subspan(static_cast<std::size_t>(e.offset),
+                                                      static_cast<std::size_t>(e.extents.size())));
+  if (!staged.empty()) copy_bytes(cpu{}, staged.data(), values.data(), staged.size() * sizeof(float));
+}
+
+/// Reads the parameters of a network from a file, see load_parameters(file, layout, values, options).
+inline void load_parameters(const std::string& path, parameter_arena<float, cpu>& arena,
+                            const load_options& options = {}) {
+  load_parameters(safetensors_file::open(path), arena.layout(), arena.values(), options);
+}
+
+/// Hash of names, shapes and values: equal for equal networks wherever they lie; the key of cached samples.
+[[nodiscard]] inline std::uint64_t content_hash(const parameter_layout& layout, view<const float, cpu> values) {
+  detail::require_layout("content_hash()", layout, values.size());
+  std::uint64_t h = layout.entries().size();
+  for (const auto& e : layout.entries()) {
+    h = content_hash(std::as_bytes(std::span<const char>(e.name)), h);
+    const auto extents = detail::extents_of(e.extents);
+    h = content_hash(std::as_bytes(std::span<const std::int64_t>(extents)), h);
+    const std::span<const float> part(values.data() + e.offset, static_cast<std::size_t>(e.extents.size()));
+    h = content_hash(std::as_bytes(part), h);
+  }
+  return h;
+}
+
+}  // namespace boot::inline v0

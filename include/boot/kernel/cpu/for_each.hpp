@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: MIT
+/// The host loop behind every per-element kernel: one functor, N inputs, M outputs, one row of numbers per sample.
+#pragma once
+
+#include <boot/config.hpp>
+#include <boot/device/cpu.hpp>
+#include <boot/kernel/pack.hpp>
+
+#include <algorithm>
+#include <cstdint>
+#include <type_traits>
+#include <utility>
+
+namespace boot::inline v0 {
+
+namespace detail {
+
+/// Elements that one thread takes at a time: fixed, so that sums are added in the same order for any thread count.
+inline constexpr std::int64_t element_grain = 16384;
+
+// Named __restrict pointers in one scope are what lets the loop vectorise without run-time overlap checks.
+template <class T, class Op, class Row, class... In, class... Out, std::size_t... I, std::size_t... O>
+T element_loop(const Op& op, const Row& row, std::int64_t begin, std::int64_t n, const inputs<In...>& in,
+               const outputs<Out...>& out, std::index_sequence<I...>, std::index_sequence<O...>) {
+  return [&](const In*... x) {
+    return [&](Out*... y) {
+      T sum = 0;
+#if BOOT_HAS_OPENMP
+#  pragma omp simd reduction(+ : sum)
+#endif
+      for (std::int64_t i = 0; i < n; ++i) {
+        const auto r = op(row, static_cast<T>(x[i])...);
+        (store(y[i], r.out[O]), ...);
+        sum += r.sum;
+      }
+      return sum;
+    }((get<O>(out) + begin)...);
+  }((get<I>(in) + begin)...);
+}
+
+}  // namespace detail
+
+/// Runs `op(rows[b], inputs...)` over every element of `batch` samples of `n` elements each and writes its outputs.
+///
+/// `sums`, unless null, gets one number per sample: the sum of the functor's terms, added in an order that depends on
+/// `n` alone. `scratch` must then hold element_partials(dev, batch, n) numbers. T is the type computed in.
+template <class T, class Op, class Row, class... In, class... Out>
+void for_each_element(const cpu& dev, const Op& op, const Row* rows, std::int64_t batch, std::int64_t n,
+                      const inputs<In...>& in, const outputs<Out...>& out, std::type_identity_t<T>* sums = nullptr,
+                      std::type_identity_t<T>* scratch = nullptr) {
+  const std::int64_t grain = detail::element_grain;
+  const std::int64_t pieces = std::max<std::int64_t>(1, (n + grain - 1) / grain);
+  const auto run = [&](std::int64_t b, std::int64_t piece) {
+    const std::int64_t begin = piece * grain, count = std::min(grain, n - begin);
+    return detail::element_loop<T>(op, rows[b], b * n + begin, count, in, out, std::index_sequence_for<In...>{},
+                                   std::index_sequence_for<Out...>{});
+  };
+  // Small samples are taken several at a time, so that a thread's share is worth its start.
+  const std::int64_t together = std::max<std::int64_t>(1, grain / std::max<std::int64_t>(1, n));
+  if (pieces == 1) {
+    parallel_chunks(dev, batch, together, [&](std::int64_t first, std::int64_t last) {
+      for (std::int64_t b = first; b < last; ++b) {
+        const T sum = run(b, 0);
+        if (sums != nullptr) sums[b] = sum;
+      }
+    });
+    return;
+  }
+  parallel_for(dev, batch * pieces, [&](std::int64_t k) {
+    const T sum = run(k / pieces, k % pieces);
+    if (sums != nullptr) scratch[k] = sum;
+  });
+  if (sums == nullptr) return;
+  for (std::int64_t b = 0; b < batch; ++b) {
+    T sum = 0;
+    for (std::int64_t piece = 0; piece < pieces; ++piece) sum += scratch[b * pieces + piece];
+    sums[b] = sum;
+  }
+}
+
+/// Numbers that for_each_element needs as scratch for its sums.
+[[nodiscard]] inline std::int64_t element_partials(const cpu&, std::int64_t batch, std::int64_t n) noexcept {
+  return batch * std::max<std::int64_t>(1, (n + detail::element_grain - 1) / detail::element_grain);
+}
+
+}  // namespace boot::inline v0

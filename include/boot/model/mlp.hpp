@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: MIT
+/// A multilayer perceptron on flat samples, with time, class and guidance embeddings; teacher or student.
+#pragma once
+
+#include <boot/model/network.hpp>
+#include <boot/nn/layers.hpp>
+
+#include <cmath>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+namespace boot::inline v0 {
+
+/// Shape of an mlp.
+struct mlp_options {
+  std::int64_t features = 2;       ///< numbers per sample
+  std::int64_t width = 512;        ///< of the hidden layers
+  std::int64_t hidden_layers = 4;  ///< SiLU layers
+  std::int64_t classes = 0;        ///< class labels it knows; 0: unconditional
+  sinusoid_options time{};         ///< sinusoids of the times
+  double time_scale = 1000;        ///< the network reads time_scale * t
+  bool target_time = false;        ///< has the second embedding, of the target time: a student
+  double guidance_scale_input = 0; ///< > 0: takes a guidance scale w per sample, read as this times w
+  bool normalise = false;          ///< layer norm before each SiLU
+};
+
+/// layer_in plus embeddings, then hidden layers of SiLU and linear. The embeddings are added to the first layer's
+/// output, before its SiLU; that of the target time starts at zero, so an untrained student is its teacher.
+class mlp {
+ public:
+  /// Throws boot::error for sizes that are not positive.
+  explicit mlp(const mlp_options& o) : options_(o) {
+    require(o.features > 0 && o.width > 0 && o.hidden_layers > 0,
+            "boot: an mlp with {} features, width {} and {} hidden layers; all must be positive", o.features, o.width,
+            o.hidden_layers);
+    layer_in_ = linear(o.features, o.width);
+    time_embedding_ = time_embedding(o.time, o.width);
+    if (o.target_time) {
+      target_embedding_.emplace(o.time, o.width);
+      target_embedding_->linear_2.zero();
+    }
+    if (o.classes > 0) class_embedding_.emplace(o.classes, o.width);
+    if (o.guidance_scale_input > 0) {
+      guidance_embedding_.emplace(o.time, o.width);
+      guidance_embedding_->linear_2.zero();
+    }
+    for (std::int64_t i = 1; i < o.hidden_layers; ++i) layers_.emplace_back(o.width, o.width);
+    if (o.normalise)
+      for (std::int64_t i = 0; i < o.hidden_layers; ++i) norms_.emplace_back(o.width);
+    layer_out_ = linear(o.width, o.features);
+  }
+
+  /// Raw output, [batch, features].
+  template <class G, class C>
+  [[nodiscard]] typename G::value operator()(G& g, const typename G::value& x,
+                                             const times<typename G::device_type, typename G::scalar_type>& t_source,
+                                             const times<typename G::device_type, typename G::scalar_type>& t_target,
+                                             const C& condition) const {
+    using D = typename G::device_type;
+    using T = typename G::scalar_type;
+    auto h = layer_in_(g, x);
+    h = add(g, h, time_embedding_(g, t_source));
+    if (target_embedding_) h = add(g, h, (*target_embedding_)(g, t_target));
+    if (class_embedding_) {
+      if constexpr (has_condition<class_labels<D>, C>) {
+        h = add(g, h, (*class_embedding_)(g, condition_part<class_labels<D>>(condition)));
+      } else {
+        fail("boot: an mlp with {} classes was called without class labels; pass boot::class_labels", options_.classes);
+      }
+    }
+    if (guidance_embedding_) {
+      if constexpr (has_condition<guidance_scale<D, T>, C>) {
+        const view<const T, D> w = condition_part<guidance_scale<D, T>>(condition).scale;
+        h = add(g, h, (*guidance_embedding_)(g, times<D, T>{t_source.time, w, {}, false}));
+      } else {
+        fail("boot: an mlp that reads a guidance scale was called without one; pass boot::guidance_scale");
+      }
+    }
+    for (std::size_t i = 0; i < layers_.size(); ++i) h = layers_[i](g, activate(g, h, i));
+    return layer_out_(g, activate(g, h, layers_.size()));
+  }
+  /// Names as in the dotted paths of its files.
+  template <class V>
+  void visit(V& v) {
+    v("time_embedding", time_embedding_);
+    v("target_embedding", target_embedding_);
+    v("class_embedding", class_embedding_);
+    v("guidance_embedding", guidance_embedding_);
+    v("layer_in", layer_in_);
+    v("layers", layers_);
+    v("norms", norms_);
+    v("layer_out", layer_out_);
+  }
+  /// [features].
+  [[nodiscard]] shape sample_shape() const { return {options_.features}; }
+  /// time_scale * t.
+  [[nodiscard]] double time_input(double t) const noexcept { return options_.time_scale * t; }
+  /// As given.
+  [[nodiscard]] const mlp_options& options() const noexcept { return options_; }
+
+ private:
+  template <class G>
+  [[nodiscard]] typename G::value activate(G& g, const typename G::value& h, std::size_t i) const {
+    return silu(g, norms_.empty() ? h : norms_[i](g, h));
+  }
+
+  mlp_options options_;
+  linear layer_in_, layer_out_;
+  time_embedding time_embedding_;
+  std::optional<time_embedding> target_embedding_, guidance_embedding_;
+  std::optional<class_embedding> class_embedding_;
+  std::vector<linear> layers_;
+  std::vector<layer_norm> norms_;
+};
+
+/// A student for `teacher`: the same network with a target-time embedding that starts at zero, the teacher's weights and
+/// prediction kind. It equals the teacher's f(sigma_T eps, t_max) at every target time before the first step.
+template <Device D, ComputeScalar T>
+[[nodiscard]] network_model<mlp, D, T> student_of(const D& dev, const network_model<mlp, D, T>& teacher,
+                                                  double guidance_scale_input = 0, std::uint64_t seed = 0) {
+  mlp_options o = teacher.network().options();
+  o.target_time = true;
+  o.guidance_scale_input = guidance_scale_input;
+  network_model<mlp, D, T> student(dev, mlp(o), teacher.prediction(), seed);
+  copy_parameters(dev, teacher.parameters().layout(), teacher.parameters().values(), student.parameters());
+  return student;
+}
+
+}  // namespace boot::inline v0

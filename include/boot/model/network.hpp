@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: MIT
+/// network_model: a plain network struct with weights and graphs around it, a Teacher and a Student at once.
+#pragma once
+
+#include <boot/model/student.hpp>
+#include <boot/nn/graph.hpp>
+#include <boot/nn/times.hpp>
+
+#include <cstdint>
+#include <memory>
+#include <utility>
+#include <vector>
+
+namespace boot::inline v0 {
+
+namespace detail {
+template <class C>
+inline constexpr char condition_tag = 0;  // its address tells condition types apart
+}  // namespace detail
+
+/// What a student recorded: its output and the way back. Move-only; must not outlive the model it came from.
+template <ComputeScalar T, Device D>
+class tape {
+ public:
+  using graph_type = graph<T, D>;  ///< what recorded it
+
+  tape(std::vector<std::unique_ptr<graph_type>>& pool, std::unique_ptr<graph_type> g, typename graph_type::value root)
+      : pool_(&pool), graph_(std::move(g)), root_(std::move(root)) {}
+  tape(tape&&) noexcept = default;
+  tape& operator=(tape&&) = delete;
+  ~tape() {
+    root_ = {};
+    if (graph_ != nullptr) pool_->push_back(std::move(graph_));
+  }
+
+  /// The network's raw output, [batch, sample...].
+  [[nodiscard]] view<const T, D> output() const { return graph_->data(root_); }
+  /// Adds dL/d parameters to the model's flat gradient, given dL/d output. Once.
+  void backward(const D&, view<const T, D> gradient) { graph_->backward(root_, gradient); }
+
+ private:
+  std::vector<std::unique_ptr<graph_type>>* pool_;
+  std::unique_ptr<graph_type> graph_;
+  typename graph_type::value root_;
+};
+
+/// A network with its weights. The network is a plain struct with
+///   `template <class G, class C> typename G::value operator()(G& g, const typename G::value& x, const Times& t_source,
+///        const Times& t_target, const C& condition) const`     (Times = times<D, T>)
+///   `template <class V> void visit(V& v)`                      names its layers and parameters
+///   `shape sample_shape() const`
+/// and optionally `double time_input(double t) const` and `double input_scale(double t) const`.
+/// One call at a time per object; several tapes may be alive.
+template <class Network, Device D = cpu, ComputeScalar T = float>
+class network_model {
+ public:
+  using scalar_type = T;         ///< what it computes in
+  using network_type = Network;  ///< the plain struct
+
+  /// Lays out the network's parameters and fills them by their initialisers; the same seed gives the same weights.
+  network_model(const D& dev, Network network, boot::prediction p, std::uint64_t seed = 0)
+      : network_(std::move(network)), prediction_(p), arena_(dev, parameter_layout(network_)) {
+    arena_.initialize(dev, seed);
+    pool_.reserve(8);
+  }
+  network_model(network_model&&) noexcept = default;
+  network_model& operator=(network_model&&) noexcept = default;
+
+  /// The same network with a copy of `weights` (an average's values, say), or of its own.
+  [[nodiscard]] network_model clone(const D& dev, view<const T, D> weights) const {
+    network_model m(dev, network_, prediction_);
+    copy(dev, weights, m.arena_.values());
+    return m;
+  }
+  /// \copydoc clone
+  [[nodiscard]] network_model clone(const D& dev) const { return clone(dev, arena_.values()); }
+
+  /// Teacher: raw output for x at time t.
+  template <Condition C>
+  void predict(const D& dev, view<const T, D> x, const times<D, T>& t, const C& condition, view<T, D> out) const {
+    predict(dev, x, t, t, condition, out);
+  }
+  /// Student: raw output for x at time t_source, moved to t_target.
+  template <Condition C>
+  void predict(const D& dev, view<const T, D> x, const times<D, T>& t_source, const times<D, T>& t_target,
+               const C& condition, view<T, D> out) const {
+    check(x, t_source, t_target);
+    require_shape("network_model::predict", "out", out, x.extents());
+    auto g = acquire(dev, false, x, t_source, t_target, condition);
+    {
+      const auto y = network_(*g, g->input(x), t_source, t_target, condition);
+      copy(dev, g->data(y), out);
+    }
+    pool_.push_back(std::move(g));
+  }
+  /// Student: the same, kept for backward().
+  template <Condition C>
+  [[nodiscard]] tape<T, D> record(const D& dev, view<const T, D> x, const times<D, T>& t_source,
+                                  const times<D, T>& t_target, const C& condition) {
+    check(x, t_source, t_target);
+    auto g = acquire(dev, true, x, t_source, t_target, condition);
+    auto y = network_(*g, g->input(x), t_source, t_target, condition);
+    return {pool_, std::move(g), std::move(y)};
+  }
+  /// Bytes and FLOP of a call with `batch` samples, without running it.
+  template <Condition C>
+  [[nodiscard]] graph_plan plan(const D& dev, std::int64_t batch, const C& condition, bool recorded,
+                                bool uniform_source, bool uniform_target) const {
+    const times<D, T> from{{nullptr, {batch}}, {nullptr, {batch}}, {}, uniform_source};
+    const times<D, T> to{{nullptr, {batch}}, {nullptr, {batch}}, {}, uniform_target};
+    return planned(dev, recorded, view<const T, D>(nullptr, sample_shape().batched(batch)), from, to, condition);
+  }
+
+  /// Weights and gradient.
+  [[nodiscard]] parameter_arena<T, D>& parameters() noexcept { return arena_; }
+  /// \copydoc parameters
+  [[nodiscard]] const parameter_arena<T, D>& parameters() const noexcept { return arena_; }
+  /// What the output means.
+  [[nodiscard]] boot::prediction prediction() const noexcept { return prediction_; }
+  /// Shape of one sample.
+  [[nodiscard]] shape sample_shape() const { return network_.sample_shape(); }
+  /// The plain struct.
+  [[nodiscard]] const Network& network() const noexcept { return network_; }
+  /// What the network reads for schedule time t.
+  [[nodiscard]] double time_input(double t) const { return boot::time_input(network_, t); }
+  /// Scaling of the network's input at schedule time t.
+  [[nodiscard]] double input_scale(double t) const
+    requires requires(const Network& n) { n.input_scale(1.0); }
+  {
+    return network_.input_scale(t);
+  }
+
+ private:
+  using graph_type = graph<T, D>;
+  struct known_plan {
+    bool recorded, uniform_source, uniform_target;
+    std::int64_t batch;
+    const char* condition;
+    graph_plan plan;
+  };
+
+  void check(view<const T, D> x, const times<D, T>& t_source, const times<D, T>& t_target) const {
+    require(x.extents() == sample_shape().batched(x.batch()) && x.batch() > 0,
+            "boot: a network for samples of shape {} got x of shape {}; x must be a batch of such samples",
+            boot::to_string(sample_shape()), boot::to_string(x.extents()));
+    require(t_source.batch() == x.batch() && t_target.batch() == x.batch(),
+            "boot: {} samples came with {} source and {} target times; each sample needs one of either", x.batch(),
+            t_source.batch(), t_target.batch());
+  }
+  template <class C>
+  graph_plan planned(const D& dev, bool recorded, view<const T, D> x, const times<D, T>& t_source,
+                     const times<D, T>& t_target, const C& condition) const {
+    for (const auto& k : plans_)
+      if (k.recorded == recorded && k.batch == x.batch() && k.uniform_source == t_source.uniform &&
+          k.uniform_target == t_target.uniform && k.condition == &detail::condition_tag<C>)
+        return k.plan;
+    graph_type g;
+    const graph_plan p = g.plan(dev, recorded, arena_.layout(), [&](graph_type& q) {
+      return network_(q, q.input(view<const T, D>(nullptr, x.extents())), t_source, t_target, condition);
+    });
+    plans_.push_back({recorded, t_source.uniform, t_target.uniform, x.batch(), &detail::condition_tag<C>, p});
+    return p;
+  }
+  // The smallest idle graph that is large enough, else the largest one, grown.
+  template <class C>
+  std::unique_ptr<graph_type> acquire(const D& dev, bool recorded, view<const T, D> x, const times<D, T>& t_source,
+                                      const times<D, T>& t_target, const C& condition) const {
+    const graph_plan p = planned(dev, recorded, x, t_source, t_target, condition);
+    std::size_t best = pool_.size();
+    for (std::size_t i = 0; i < pool_.size(); ++i) {
+      if (best == pool_.size()) {
+        best = i;
+        continue;
+      }
+      const std::int64_t a = pool_[i]->capacity(), b = pool_[best]->capacity();
+      if (b < p.bytes ? a > b : (a >= p.bytes && a < b)) best = i;
+    }
+    std::unique_ptr<graph_type> g;
+    if (best < pool_.size()) {
+      g = std::move(pool_[best]);
+      pool_.erase(pool_.begin() + static_cast<std::ptrdiff_t>(best));
+    } else {
+      g = std::make_unique<graph_type>();
+    }
+    g->reserve(dev, p.bytes);
+    view<T, D> gradient;
+    if (recorded) gradient = const_cast<network_model*>(this)->arena_.gradient();
+    g->begin(dev, recorded ? graph_mode::recorded : graph_mode::inference, arena_.layout(), arena_.values(), gradient);
+    return g;
+  }
+
+  Network network_;
+  boot::prediction prediction_;
+  parameter_arena<T, D> arena_;
+  mutable std::vector<std::unique_ptr<graph_type>> pool_;
+  mutable std::vector<known_plan> plans_;
+};
+
+}  // namespace boot::inline v0

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: MIT
+/// Conditions a teacher or student may be given: none, class labels, a guidance scale per sample, or several of them.
+#pragma once
+
+#include <boot/core/scalar.hpp>
+#include <boot/tensor/view.hpp>
+
+#include <concepts>
+#include <cstdint>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+namespace boot::inline v0 {
+
+/// No condition.
+struct no_condition {
+  /// Any part of nothing is nothing.
+  [[nodiscard]] no_condition rows(std::int64_t, std::int64_t) const noexcept { return {}; }
+  /// The null condition of guidance.
+  [[nodiscard]] no_condition null() const noexcept { return {}; }
+};
+
+/// One class per sample; a negative id means the null class.
+template <Device D>
+struct class_labels {
+  view<const std::int32_t, D> ids;  ///< [batch]
+  bool all_null = false;            ///< every sample has the null class, whatever `ids` says
+
+  /// Class of sample `i`, -1 for null.
+  [[nodiscard]] std::int32_t operator[](std::int64_t i) const noexcept { return all_null ? -1 : ids[i]; }
+  /// Samples [first, first + count).
+  [[nodiscard]] class_labels rows(std::int64_t first, std::int64_t count) const {
+    return {ids.rows(first, count), all_null};
+  }
+  /// The same samples with the null class.
+  [[nodiscard]] class_labels null() const noexcept { return {ids, true}; }
+};
+
+/// One guidance scale w per sample, for students that take it as an input.
+template <Device D, ComputeScalar T = float>
+struct guidance_scale {
+  view<const T, D> scale;  ///< [batch]
+
+  /// Samples [first, first + count).
+  [[nodiscard]] guidance_scale rows(std::int64_t first, std::int64_t count) const {
+    return {scale.rows(first, count)};
+  }
+  /// The scale has no null: it stays.
+  [[nodiscard]] guidance_scale null() const noexcept { return *this; }
+};
+
+/// Several conditions at once; each model takes the parts it knows.
+template <class... C>
+struct conditions {
+  std::tuple<C...> parts;  ///< at most one of each type
+
+  conditions() = default;
+  /// From its parts.
+  explicit conditions(C... c) : parts(std::move(c)...) {}
+  /// Samples [first, first + count) of every part.
+  [[nodiscard]] conditions rows(std::int64_t first, std::int64_t count) const {
+    return std::apply([&](const C&... c) { return conditions(c.rows(first, count)...); }, parts);
+  }
+  /// Every part's null.
+  [[nodiscard]] conditions null() const {
+    return std::apply([](const C&... c) { return conditions(c.null()...); }, parts);
+  }
+};
+
+/// What may condition a batch: `rows(first, count)` gives a part of the batch, `null()` the null condition of guidance.
+template <class C>
+concept Condition = std::copyable<C> && requires(const C& c) {
+  { c.rows(std::int64_t{}, std::int64_t{}) } -> std::same_as<C>;
+  { c.null() } -> std::same_as<C>;
+};
+static_assert(Condition<no_condition>);
+
+namespace detail {
+template <class Part, class C>
+struct condition_has : std::is_same<Part, C> {};
+template <class Part, class... C>
+struct condition_has<Part, conditions<C...>> : std::disjunction<condition_has<Part, C>...> {};
+}  // namespace detail
+
+/// Whether condition C is a Part or holds one.
+template <class Part, class C>
+inline constexpr bool has_condition = detail::condition_has<Part, C>::value;
+
+/// The Part of a condition that has one.
+template <class Part, class C>
+  requires has_condition<Part, C>
+[[nodiscard]] const Part& condition_part(const C& c) noexcept {
+  if constexpr (std::same_as<Part, C>) {
+    return c;
+  } else {
+    return std::get<Part>(c.parts);
+  }
+}
+
+}  // namespace boot::inline v0

@@ -1,0 +1,355 @@
+// SPDX-License-Identifier: MIT
+/// Reverse-mode differentiation: a graph runs a network's code to plan memory, to infer, or to record a tape.
+#pragma once
+
+#include <boot/core/scalar.hpp>
+#include <boot/device/memory.hpp>
+#include <boot/nn/arena.hpp>
+#include <boot/tensor/parameter.hpp>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <new>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace boot::inline v0 {
+
+/// What a graph does with a network's code.
+enum class graph_mode {
+  plan,       ///< shapes, bytes and FLOP only: nothing is computed
+  inference,  ///< outputs only: an activation's memory is reused as soon as nobody holds it
+  recorded    ///< outputs and what backward() needs
+};
+
+/// What a plan found.
+struct graph_plan {
+  std::int64_t bytes = 0;          ///< activation memory at its peak, forward and backward
+  double forward_flop = 0;         ///< of matrix products, 2 per multiply-add
+  double backward_flop = 0;        ///< the same of backward()
+};
+
+/// Inputs an operation may have.
+inline constexpr int max_operands = 4;
+
+/// What an operation sees when it runs: views of its operands, its result and, in backward, their gradients.
+template <ComputeScalar T, Device D>
+struct op_context {
+  std::array<view<const T, D>, max_operands> in;  ///< operands; in backward only those the operation saves
+  view<T, D> out;                                 ///< the result; in backward only if the operation saves it
+  view<T, D> saved;                               ///< the operation's own numbers, kept from forward to backward
+  view<const T, D> out_gradient;                  ///< backward: dL/d out
+  std::array<view<T, D>, max_operands> gradient;  ///< backward: dL/d in, empty where it is not wanted
+  std::array<bool, max_operands> accumulate{};    ///< backward: add to `gradient` instead of writing it
+
+  /// Whether operand `i` wants its gradient.
+  [[nodiscard]] bool wants(int i) const noexcept { return gradient[static_cast<std::size_t>(i)].data() != nullptr; }
+};
+
+/// Runs a network's code in one of three modes. A graph owns its activations' memory, planned once and then reused.
+///
+/// An operation is a trivially copyable struct with
+///   `shape result(const shape&...) const`                       the result's shape; throws boot::error for bad operands
+///   `template <class C> void forward(const D&, C& context) const`
+///   `template <class C> void backward(const D&, C& context) const`
+///   `static constexpr unsigned saves`                            bit i: operand i is needed in backward; bit 31: the result is
+/// and optionally `std::int64_t saved_size(const shape&...) const` (numbers to keep) and `double flop(const shape&...) const`.
+/// See nn/operations.hpp for the library's own and docs/your_own_model.md for how to add one.
+template <ComputeScalar T, Device D>
+class graph {
+ public:
+  using scalar_type = T;  ///< what activations are computed in
+  using device_type = D;  ///< where they live
+
+  /// Counts as a holder of one activation: its memory may be reused when the last holder is gone.
+  class value {
+   public:
+    value() = default;
+    value(const value& other) : graph_(other.graph_), id_(other.id_) {
+      if (graph_ != nullptr) graph_->retain(id_);
+    }
+    value(value&& other) noexcept : graph_(std::exchange(other.graph_, nullptr)), id_(other.id_) {}
+    value& operator=(value other) noexcept {
+      std::swap(graph_, other.graph_);
+      std::swap(id_, other.id_);
+      return *this;
+    }
+    ~value() {
+      if (graph_ != nullptr) graph_->release(id_);
+    }
+    /// Shape of the activation.
+    [[nodiscard]] const shape& extents() const { return graph_->slots_[static_cast<std::size_t>(id_)].extents; }
+    /// False for a default-constructed value.
+    [[nodiscard]] bool has_value() const noexcept { return graph_ != nullptr; }
+
+   private:
+    friend graph;
+    value(graph* g, int id) : graph_(g), id_(id) { g->retain(id); }
+    graph* graph_ = nullptr;
+    int id_ = -1;
+  };
+
+  graph() = default;
+  graph(const graph&) = delete;
+  graph& operator=(const graph&) = delete;
+
+  /// Starts a run. `weights` and `gradient` are flat arrays of `layout`; the gradient may be empty unless recorded.
+  /// No value of an earlier run may be alive.
+  void begin(const D& dev, graph_mode mode, const parameter_layout& layout, view<const T, D> weights,
+             view<T, D> gradient) {
+    device_ = dev;
+    mode_ = mode;
+    layout_ = &layout;
+    weights_ = weights;
+    parameter_gradient_ = gradient;
+    recording_ = mode == graph_mode::recorded || plan_recorded_;
+    slots_.clear();
+    nodes_.clear();
+    places_.clear();
+    plan_.forward_flop = plan_.backward_flop = 0;
+  }
+  /// The mode of this run.
+  [[nodiscard]] graph_mode mode() const noexcept { return mode_; }
+  /// Device of this run.
+  [[nodiscard]] const D& device() const noexcept { return device_; }
+
+  /// An array of the caller's as a leaf without gradient; it must outlive the run.
+  [[nodiscard]] value input(view<const T, D> data) {
+    slot s;
+    s.extents = data.extents();
+    s.external = data.data();
+    return add(s);
+  }
+  /// A network's parameter as a leaf.
+  [[nodiscard]] value operator()(const parameter& p) {
+    require(p.index >= 0, "boot: a parameter without a place was used; build a parameter_layout of the network first");
+    slot s;
+    s.extents = p.extents;
+    s.external = weights_.data() == nullptr ? nullptr : weights_.data() + p.offset;
+    s.parameter_offset = p.offset;
+    s.wants_gradient = recording_ && layout_->group_of(p.index).trainable;
+    return add(s);
+  }
+  /// The result of an operation on the operands.
+  template <class Op, std::same_as<value>... V>
+  [[nodiscard]] value apply(const Op& op, const V&... operand) {
+    static_assert(std::is_trivially_copyable_v<Op> && sizeof(Op) <= node_bytes && sizeof...(V) <= max_operands);
+    const std::array<int, sizeof...(V)> ids{operand.id_...};
+    const auto run = [&]<std::size_t... I>(std::index_sequence<I...>) {
+      slot s;
+      s.extents = op.result(shape_of(ids[I])...);
+      for (const int id : ids) s.wants_gradient = s.wants_gradient || at(id).wants_gradient;
+      std::int64_t saved = 0;
+      if constexpr (requires { op.saved_size(shape_of(ids[I])...); })
+        if (s.wants_gradient) saved = op.saved_size(shape_of(ids[I])...);
+      double flop = 0;
+      if constexpr (requires { op.flop(shape_of(ids[I])...); }) flop = op.flop(shape_of(ids[I])...);
+      plan_.forward_flop += flop;
+      allocate(s);
+      value out = add(s);
+      int saved_id = -1;
+      if (saved > 0) {
+        slot extra;
+        extra.extents = {saved};
+        allocate(extra);
+        saved_id = static_cast<int>(slots_.size());
+        slots_.push_back(extra);
+        retain(saved_id);
+      }
+      if (mode_ != graph_mode::plan) {
+        op_context<T, D> c;
+        ((c.in[I] = data(ids[I])), ...);
+        c.out = writable(out.id_);
+        if (saved_id >= 0) c.saved = writable(saved_id);
+        op.forward(device_, c);
+      }
+      if (s.wants_gradient) record(op, ids, out.id_, saved_id, flop);
+      return out;
+    };
+    return run(std::make_index_sequence<sizeof...(V)>{});
+  }
+
+  /// The numbers of a value; empty in plan mode.
+  [[nodiscard]] view<const T, D> data(const value& v) const { return data(v.id_); }
+
+  /// Adds dL/d parameters to the flat gradient, given dL/d `root`. Once per run; frees what the tape kept.
+  void backward(const value& root, view<const T, D> root_gradient) {
+    require(recording_, "boot: backward() on a graph that was not recorded; begin it with graph_mode::recorded");
+    require(mode_ == graph_mode::plan || root_gradient.size() == root.extents().size(),
+            "boot: backward() got a gradient of shape {} for a result of shape {}", to_string(root_gradient.extents()),
+            to_string(root.extents()));
+    at(root.id_).external_gradient = root_gradient.data();
+    at(root.id_).has_gradient = true;
+    for (std::size_t i = nodes_.size(); i-- > 0;) {
+      node& n = nodes_[i];
+      slot& out = at(n.out);
+      if (out.has_gradient) {
+        op_context<T, D> c;
+        for (int k = 0; k < n.operands; ++k) prepare(n, k, c);
+        if (mode_ != graph_mode::plan) {
+          c.out_gradient = {out.external_gradient != nullptr ? out.external_gradient : at_offset(out.gradient_offset),
+                            out.extents};
+          if (n.saves & (1u << 31)) c.out = writable(n.out);
+          if (n.saved >= 0) c.saved = writable(n.saved);
+          n.run(n.op, device_, c);
+        }
+        for (int k = 0; k < n.operands; ++k)
+          if (at(n.in[static_cast<std::size_t>(k)]).wants_gradient) plan_.backward_flop += n.flop;
+        if (out.gradient_offset >= 0) places_.give(out.gradient_offset, bytes_of(out));
+        out.gradient_offset = -1;
+      }
+      forget(n);
+    }
+    nodes_.clear();
+  }
+
+  /// Runs `code(*this)` (and backward when `recorded`) without computing, and returns what it will need.
+  template <class Code>
+  [[nodiscard]] graph_plan plan(const D& dev, bool recorded, const parameter_layout& layout, const Code& code) {
+    offset_allocator fresh;
+    std::swap(places_, fresh);
+    plan_recorded_ = recorded;
+    begin(dev, graph_mode::plan, layout, {}, {});
+    {
+      const value root = code(*this);
+      if (recorded) backward(root, {});
+    }
+    plan_recorded_ = false;
+    plan_.bytes = places_.peak();
+    std::swap(places_, fresh);
+    return plan_;
+  }
+  /// Makes room for a run whose plan said `bytes`; keeps what is there when it is enough.
+  void reserve(const D& dev, std::int64_t bytes) {
+    if (static_cast<std::int64_t>(memory_.bytes()) < bytes) {
+      memory_ = {};
+      memory_ = buffer<D>(dev, static_cast<std::size_t>(bytes));
+    }
+  }
+  /// Bytes of activation memory held.
+  [[nodiscard]] std::int64_t capacity() const noexcept { return static_cast<std::int64_t>(memory_.bytes()); }
+
+ private:
+  static constexpr std::size_t node_bytes = 96;
+
+  struct slot {
+    shape extents;
+    std::int64_t offset = -1;  // of memory_, or -1
+    const T* external = nullptr;
+    const T* external_gradient = nullptr;
+    std::int64_t parameter_offset = -1;
+    std::int64_t gradient_offset = -1;
+    int holders = 0;
+    bool wants_gradient = false;
+    bool has_gradient = false;
+  };
+  struct node {
+    alignas(16) std::byte op[node_bytes];
+    void (*run)(const std::byte*, const D&, op_context<T, D>&);
+    std::array<int, max_operands> in;
+    int operands, out, saved;
+    unsigned saves;
+    double flop;
+  };
+
+  [[nodiscard]] slot& at(int id) { return slots_[static_cast<std::size_t>(id)]; }
+  [[nodiscard]] const slot& at(int id) const { return slots_[static_cast<std::size_t>(id)]; }
+  [[nodiscard]] const shape& shape_of(int id) const { return at(id).extents; }
+  [[nodiscard]] static std::int64_t bytes_of(const slot& s) noexcept {
+    return s.extents.size() * static_cast<std::int64_t>(sizeof(T));
+  }
+  [[nodiscard]] T* at_offset(std::int64_t offset) const {
+    return reinterpret_cast<T*>(static_cast<std::byte*>(memory_.data()) + offset);
+  }
+  [[nodiscard]] view<const T, D> data(int id) const {
+    const slot& s = at(id);
+    return {s.external != nullptr || s.offset < 0 ? s.external : at_offset(s.offset), s.extents};
+  }
+  [[nodiscard]] view<T, D> writable(int id) { return {at_offset(at(id).offset), at(id).extents}; }
+
+  value add(const slot& s) {
+    slots_.push_back(s);
+    return value(this, static_cast<int>(slots_.size()) - 1);
+  }
+  void allocate(slot& s) {
+    s.offset = places_.take(bytes_of(s));
+    check_capacity();
+  }
+  void check_capacity() const {
+    require(mode_ == graph_mode::plan || places_.peak() <= capacity(),
+            "boot: a network needs {} bytes of activations where its plan found {}; its code must do the same at every "
+            "call of one batch size",
+            places_.peak(), capacity());
+  }
+  void retain(int id) { ++at(id).holders; }
+  void release(int id) {
+    slot& s = at(id);
+    if (--s.holders == 0 && s.offset >= 0) {
+      places_.give(s.offset, bytes_of(s));
+      s.offset = -1;
+    }
+  }
+  template <class Op, std::size_t N>
+  void record(const Op& op, const std::array<int, N>& ids, int out, int saved, double flop) {
+    node n{};
+    std::memcpy(n.op, &op, sizeof(Op));
+    n.run = [](const std::byte* bytes, const D& dev, op_context<T, D>& c) {
+      std::remove_const_t<Op> copy;
+      std::memcpy(static_cast<void*>(&copy), bytes, sizeof(Op));
+      copy.backward(dev, c);
+    };
+    n.operands = static_cast<int>(N);
+    for (std::size_t k = 0; k < N; ++k) {
+      n.in[k] = ids[k];
+      if (Op::saves & (1u << k)) retain(ids[k]);
+    }
+    n.out = out;
+    if (Op::saves & (1u << 31)) retain(out);
+    n.saved = saved;
+    n.saves = Op::saves;
+    n.flop = flop;
+    nodes_.push_back(n);
+  }
+  void forget(const node& n) {
+    for (int k = 0; k < n.operands; ++k)
+      if (n.saves & (1u << k)) release(n.in[static_cast<std::size_t>(k)]);
+    if (n.saves & (1u << 31)) release(n.out);
+    if (n.saved >= 0) release(n.saved);
+  }
+  void prepare(const node& n, int k, op_context<T, D>& c) {
+    const auto i = static_cast<std::size_t>(k);
+    slot& s = at(n.in[i]);
+    if (mode_ != graph_mode::plan && (n.saves & (1u << k))) c.in[i] = data(n.in[i]);
+    if (mode_ != graph_mode::plan && !(n.saves & (1u << k))) c.in[i] = {nullptr, s.extents};
+    if (!s.wants_gradient) return;
+    if (s.parameter_offset >= 0) {
+      if (mode_ != graph_mode::plan) c.gradient[i] = {parameter_gradient_.data() + s.parameter_offset, s.extents};
+      c.accumulate[i] = true;
+      return;
+    }
+    c.accumulate[i] = s.has_gradient;
+    if (!s.has_gradient) {
+      s.gradient_offset = places_.take(bytes_of(s));
+      check_capacity();
+      s.has_gradient = true;
+    }
+    if (mode_ != graph_mode::plan) c.gradient[i] = {at_offset(s.gradient_offset), s.extents};
+  }
+
+  D device_{};
+  graph_mode mode_ = graph_mode::plan;
+  bool recording_ = false, plan_recorded_ = false;
+  const parameter_layout* layout_ = nullptr;
+  view<const T, D> weights_;
+  view<T, D> parameter_gradient_;
+  std::vector<slot> slots_;
+  std::vector<node> nodes_;
+  offset_allocator places_;
+  buffer<D> memory_;
+  graph_plan plan_;
+};
+
+}  // namespace boot::inline v0

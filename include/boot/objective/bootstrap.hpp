@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: MIT
+/// The BOOT objective (Gu et al., arXiv 2306.05544): the student at s is pulled to one teacher step from its own output at t.
+#pragma once
+
+#include <boot/objective/common.hpp>
+#include <boot/objective/time_sampling.hpp>
+#include <boot/objective/weighting.hpp>
+
+#include <type_traits>
+#include <utility>
+
+namespace boot::inline v0 {
+
+/// The step that makes the target.
+enum class target_solver {
+  euler,  ///< one teacher call: the DDIM step
+  heun    ///< two teacher calls, error one order smaller
+};
+
+/// Options of bootstrap.
+struct bootstrap_options {
+  double delta = 0.04;                      ///< t - s as a share of the schedule's range
+  double boundary_weight = 0.5;             ///< beta: factor of the boundary loss
+  double boundary_fraction = 0.25;          ///< share of the batch that carries the boundary loss instead
+  target_solver target = target_solver::euler;  ///< Euler or Heun
+  weighting weight = weighting::upwind;     ///< weight of a pair of times
+  weight_function own_weight = {};          ///< the user's own; wins over `weight`
+  time_options time = {};                   ///< distribution of t
+  clean_signal_limits limits = {};          ///< clip of the teacher's clean signal
+};
+
+/// L = E w ||y(eps, s) - SG[y(eps, t) + D (f(x^_t, t) - y(eps, t))]||^2 + beta E ||y(eps, t_max) - f(sigma_T eps, t_max)||^2
+/// with x^_t = alpha_t SG[y(eps, t)] + sigma_t eps and the mean over elements as the norm; MATH in docs/method.md.
+///
+/// Holds references: teacher and student must outlive it. Noise, times and conditions are functions of the request, so
+/// a batch may be cut into parts at will. The gradient runs through y(eps, s) and y(eps, t_max) only.
+template <class Teacher, class Student, NoiseSchedule Schedule, class Source = no_condition_source,
+          class Distance = l2_distance>
+class bootstrap {
+ public:
+  using scalar_type = typename scalar_of<Student>::type;                      ///< T
+  using device_type = typename detail::student_device<Student>::type;         ///< D
+  using condition_type = condition_of<Source, device_type>;                   ///< of a batch
+
+  /// Throws boot::error for options that make no sense, and for an epsilon student where alpha(t_max) = 0.
+  bootstrap(const Teacher& teacher, Student& student, Schedule schedule, bootstrap_options options = {},
+            Source source = {}, Distance distance = {})
+      : teacher_(&teacher),
+        student_(&student),
+        schedule_(std::move(schedule)),
+        options_(std::move(options)),
+        source_(std::move(source)),
+        distance_(distance) {
+    check_teacher<Teacher, device_type, condition_type, scalar_type>();
+    check_student<Student, device_type, condition_type, scalar_type>();
+    validate_schedule(schedule_);
+    const auto& o = options_;
+    require(o.delta > 0 && o.delta < 1,
+            "boot: bootstrap delta = {}; needs a share of the time range in (0, 1), 0.04 is a good start", o.delta);
+    require(o.boundary_weight >= 0, "boot: bootstrap boundary_weight = {}; needs a factor >= 0", o.boundary_weight);
+    require(o.boundary_fraction >= 0 && o.boundary_fraction < 1,
+            "boot: bootstrap boundary_fraction = {}; needs a share of the batch in [0, 1)", o.boundary_fraction);
+    require(o.limits.low < o.limits.high, "boot: clean signal limits [{}, {}] are empty; needs low < high",
+            o.limits.low, o.limits.high);
+    require(teacher.sample_shape() == student.sample_shape(),
+            "boot: the teacher's samples have shape {}, the student's {}; they must be equal",
+            to_string(teacher.sample_shape()), to_string(student.sample_shape()));
+    signal_ = clean_signal_at(student.prediction(), schedule_, schedule_.t_max());
+    sigma_max_ = schedule_.sigma(schedule_.t_max());
+  }
+  bootstrap(Teacher&&, Student&, Schedule, bootstrap_options = {}, Source = {}, Distance = {}) = delete;
+
+  /// Loss of the requested part of a batch; its gradient is added to the student's.
+  loss_report operator()(const device_type& dev, const batch_request& request) {
+    using T = scalar_type;
+    lay_out(request);
+    const std::int64_t n = student_->sample_shape().size(), total = request.count;
+    const std::int64_t inner = inner_, boundary = total - inner;
+    const shape all = student_->sample_shape().batched(total);
+    if (total == 0) return {};
+
+    const view<T, device_type> eps = eps_.get(dev, all);
+    fill_noise(dev, counter_key{request.seed, stream::noise, static_cast<std::uint64_t>(request.step)},
+               std::span<const std::int64_t>(samples_), eps);
+    const condition_type condition = source_(dev, request.seed, request.step, samples_);
+    fill_rows(request, condition, n);
+    const auto* ode = ode_rows_.upload(dev);
+    const auto* rows = loss_rows_.upload(dev);
+    const auto* signal = signal_rows_.upload(dev);
+
+    // The start of every trajectory, x_T = sigma_T eps, is what the student reads and what the boundary compares at.
+    const view<T, device_type> start = start_.get(dev, all);
+    for_each_element<T>(dev, start_op<T>{}, start_rows_.upload(dev), total, n, inputs<T>(eps.data()),
+                        outputs<T>(start.data()));
+    const view<T, device_type> x = x_.get(dev, all);
+    if (boundary > 0) copy(dev, view<const T, device_type>(start.rows(inner, boundary)), x.rows(inner, boundary));
+    const view<T, device_type> y_t = y_t_.get(dev, all);
+    const auto& from = source_times_.set(dev, *student_, schedule_.t_max(), total);
+    if (inner > 0) {
+      const auto y = y_t.rows(0, inner);
+      student_->predict(dev, view<const T, device_type>(start.rows(0, inner)), from.rows(0, inner),
+                        target_times_.set(dev, *student_, std::span<const double>(t_).first(index(inner))),
+                        condition.rows(0, inner), y);
+      for_each_element<T>(dev, affine_op<T>{}, signal, inner, n, inputs<T, T>(start.data(), y.data()),
+                          outputs<T>(y.data()));
+      for_each_element<T>(dev, perturb_op<T>{}, ode, inner, n, inputs<T, T>(y.data(), eps.data()),
+                          outputs<T>(x.data()));
+    }
+    call_(dev, *teacher_, x, teacher_times_.set(dev, *teacher_, t_), condition);
+
+    view<T, device_type> f1, x2;
+    if (options_.target == target_solver::heun && inner > 0) {
+      const shape part = student_->sample_shape().batched(inner);
+      f1 = f_.get(dev, part);
+      x2 = x2_.get(dev, part);
+      for_each_element<T>(dev, clean_signal_op<T>{}, clean_rows_.upload(dev), inner, n,
+                          inputs<T, T, T>(x.data(), call_.conditional(), call_.unconditional()),
+                          outputs<T>(f1.data()));
+      const view<T, device_type> euler = euler_.get(dev, part);
+      for_each_element<T>(dev, signal_euler_op<T>{}, second_rows_.upload(dev), inner, n,
+                          inputs<T, T, T>(y_t.data(), f1.data(), eps.data()), outputs<T, T>(euler.data(), x2.data()));
+      second_call_(dev, *teacher_, x2,
+                   second_times_.set(dev, *teacher_, std::span<const double>(s_).first(index(inner))),
+                   condition.rows(0, inner));
+    }
+
+    auto tape = student_->record(dev, view<const T, device_type>(start), from,
+                                 target_times_.set(dev, *student_, std::span<const double>(s_)), condition);
+    const view<T, device_type> y_s = y_s_.get(dev, all), gradient = gradient_.get(dev, all);
+    for_each_element<T>(dev, affine_op<T>{}, signal, total, n, inputs<T, T>(start.data(), tape.output().data()),
+                        outputs<T>(y_s.data()));
+    T* const sums = sums_.get(dev, {total}).data();
+    T* const scratch = partials_.get(dev, {element_partials(dev, total, n)}).data();
+    if (inner > 0) {
+      if (options_.target == target_solver::heun) {
+        for_each_element<T>(dev, bootstrap_heun_op<T, Distance>{distance_}, rows, inner, n,
+                            inputs<T, T, T, T, T, T>(y_s.data(), y_t.data(), f1.data(), x2.data(),
+                                                     second_call_.conditional(), second_call_.unconditional()),
+                            outputs<T>(gradient.data()), sums, scratch);
+      } else {
+        for_each_element<T>(dev, bootstrap_euler_op<T, Distance>{distance_}, rows, inner, n,
+                            inputs<T, T, T, T, T>(y_s.data(), y_t.data(), x.data(), call_.conditional(),
+                                                  call_.unconditional()),
+                            outputs<T>(gradient.data()), sums, scratch);
+      }
+    }
+    if (boundary > 0) {
+      const std::int64_t at = inner * n;
+      for_each_element<T>(dev, boundary_op<T, Distance>{distance_}, rows + inner, boundary, n,
+                          inputs<T, T, T, T>(y_s.data() + at, x.data() + at, call_.conditional() + at,
+                                             call_.unconditional() + at),
+                          outputs<T>(gradient.data() + at), sums + inner, scratch);
+    }
+    tape.backward(dev, gradient);
+
+    loss_report report;
+    report.part[0] = {"bootstrap", ordered_sum(dev, sums, inner, host_)};
+    report.part[1] = {"boundary", ordered_sum(dev, sums + inner, boundary, host_)};
+    report.total = report.part[0].second + options_.boundary_weight * report.part[1].second;
+    return report;
+  }
+
+  /// What is trained.
+  [[nodiscard]] Student& student() const noexcept { return *student_; }
+  /// What teaches.
+  [[nodiscard]] const Teacher& teacher() const noexcept { return *teacher_; }
+  /// The schedule.
+  [[nodiscard]] const Schedule& schedule() const noexcept { return schedule_; }
+  /// As given.
+  [[nodiscard]] const bootstrap_options& options() const noexcept { return options_; }
+  /// Calls of one step.
+  [[nodiscard]] objective_cost describe(std::int64_t batch) const {
+    const double b = static_cast<double>(batch), inner = b * (1 - fraction());
+    const double guided = decltype(call_)::guided ? 2 : 1;
+    return {guided * (b + (options_.target == target_solver::heun ? inner : 0)), inner, b};
+  }
+
+ private:
+  static std::size_t index(std::int64_t i) noexcept { return static_cast<std::size_t>(i); }
+  [[nodiscard]] double fraction() const noexcept {
+    return options_.boundary_weight > 0 ? options_.boundary_fraction : 0;
+  }
+  // Boundary samples among the first `n` of a batch: spread evenly, and a function of the sample's number alone.
+  [[nodiscard]] std::int64_t boundary_before(std::int64_t n) const noexcept {
+    return static_cast<std::int64_t>(std::floor(static_cast<double>(n) * fraction() + 1e-9));
+  }
+  [[nodiscard]] bool is_boundary(std::int64_t sample) const noexcept {
+    return boundary_before(sample + 1) > boundary_before(sample);
+  }
+  // Rows of this part: bootstrap samples first, boundary samples behind them; each keeps its own number.
+  void lay_out(const batch_request& r) {
+    samples_.clear();
+    for (const bool wanted : {false, true}) {
+      for (std::int64_t i = r.first; i < r.first + r.count; ++i)
+        if (is_boundary(i) == wanted) samples_.push_back(i);
+      if (!wanted) inner_ = static_cast<std::int64_t>(samples_.size());
+    }
+  }
+  void fill_rows(const batch_request& r, const condition_type& condition, std::int64_t n) {
+    using T = scalar_type;
+    const double t_max = schedule_.t_max(), t_min = schedule_.t_min(), delta = options_.delta * (t_max - t_min);
+    const auto count = r.count;
+    const double boundary_total = static_cast<double>(boundary_before(r.batch()));
+    const double inner_total = static_cast<double>(r.batch()) - boundary_total;
+    const counter_key key{r.seed, stream::time, static_cast<std::uint64_t>(r.step)};
+    const prediction teacher_kind = teacher_->prediction();
+    t_.resize(index(count));
+    s_.resize(index(count));
+    auto& ode = ode_rows_.host(count);
+    auto& second = second_rows_.host(count);
+    auto& clean = clean_rows_.host(count);
+    auto& rows = loss_rows_.host(count);
+    auto& signal = signal_rows_.host(count);
+    auto& start = start_rows_.host(count);
+    for (std::int64_t i = 0; i < count; ++i) {
+      const auto k = index(i);
+      const bool boundary = i >= inner_;
+      const double u = uniform_double(key, static_cast<std::uint64_t>(samples_[k]), 0);
+      const time_pair pair =
+          boundary ? time_pair{t_max, t_max}
+                   : bootstrap_times(time_position(options_.time, u, r.progress), t_min, t_max, delta);
+      t_[k] = pair.t;
+      s_[k] = pair.s;
+      const double step = boundary ? 1 : signal_step(schedule_, pair.t, pair.s);
+      const double heun = boundary ? 0 : heun_factor(step);
+      const auto ab_t = clean_signal_at(teacher_kind, schedule_, pair.t);
+      // A Heun target makes its clean signal at s, an Euler target at t: the loss kernel gets the map of its last call.
+      const bool second_order = options_.target == target_solver::heun && !boundary;
+      const auto ab = second_order ? clean_signal_at(teacher_kind, schedule_, pair.s) : ab_t;
+      const double w = decltype(call_)::guidance(*teacher_, condition, i);
+      const auto low = static_cast<T>(options_.limits.low), high = static_cast<T>(options_.limits.high);
+      const double share = 1 / (static_cast<double>(n) * (boundary ? boundary_total : inner_total));
+      const double weight = boundary ? 1
+                                     : bootstrap_weight(options_.weight, options_.own_weight, schedule_, pair.t, pair.s,
+                                                        step, r.progress);
+      rows[k] = {static_cast<T>(ab.a), static_cast<T>(ab.b), static_cast<T>(w), static_cast<T>(step),
+                 static_cast<T>(heun), static_cast<T>(weight), static_cast<T>(share),
+                 static_cast<T>(share * signal_.b * (boundary ? options_.boundary_weight : 1)), low, high};
+      clean[k] = {static_cast<T>(ab_t.a), static_cast<T>(ab_t.b), static_cast<T>(w), low, high};
+      ode[k] = {static_cast<T>(schedule_.alpha(pair.t)), static_cast<T>(schedule_.sigma(pair.t)), 0, 0, 0, 0, 0};
+      second[k] = {static_cast<T>(schedule_.alpha(pair.s)), static_cast<T>(schedule_.sigma(pair.s)),
+                   static_cast<T>(step), static_cast<T>(heun), 0, 0, 0};
+      signal[k] = {static_cast<T>(signal_.a), static_cast<T>(signal_.b), 0, 0, 0};
+      start[k] = {0, static_cast<T>(sigma_max_), 0, 0, 0, 0, 0};
+    }
+  }
+
+  const Teacher* teacher_;
+  Student* student_;
+  Schedule schedule_;
+  bootstrap_options options_;
+  Source source_;
+  Distance distance_;
+  affine_coefficients signal_;
+  double sigma_max_ = 1;
+  std::int64_t inner_ = 0;
+  std::vector<std::int64_t> samples_;
+  std::vector<double> t_, s_;
+  std::vector<scalar_type> host_;
+  detail::row_table<ode_row<scalar_type>, device_type> ode_rows_, second_rows_, start_rows_;
+  detail::row_table<affine_row<scalar_type>, device_type> clean_rows_, signal_rows_;
+  detail::row_table<bootstrap_row<scalar_type>, device_type> loss_rows_;
+  detail::workspace<scalar_type, device_type> eps_, start_, x_, y_t_, y_s_, gradient_, f_, x2_, euler_, sums_, partials_;
+  times_buffer<device_type, scalar_type> source_times_, target_times_, teacher_times_, second_times_;
+  teacher_call<Teacher, condition_type, scalar_type, device_type> call_, second_call_;
+};
+
+template <class Teacher, class Student, class Schedule>
+bootstrap(const Teacher&, Student&, Schedule, bootstrap_options = {}) -> bootstrap<Teacher, Student, Schedule>;
+
+}  // namespace boot::inline v0

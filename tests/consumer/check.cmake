@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: MIT
+# Configures, builds and runs one consumer project from nothing. Arguments: see CMakeLists.txt beside this file.
+function(step)
+  execute_process(COMMAND ${ARGV} RESULT_VARIABLE code)
+  if(NOT code EQUAL 0)
+    list(JOIN ARGV " " command)
+    message(FATAL_ERROR "failed (${code}): ${command}")
+  endif()
+endfunction()
+
+file(REMOVE_RECURSE ${WORK})
+file(MAKE_DIRECTORY ${WORK})
+if(KIND STREQUAL "find_package")
+  step(${CMAKE_COMMAND} --install ${BOOT_BUILD} --prefix ${WORK}/prefix OUTPUT_QUIET)
+  set(where -DCMAKE_PREFIX_PATH=${WORK}/prefix)
+else()
+  set(where -DBOOT_SOURCE=${BOOT_SOURCE})
+endif()
+set(launcher)
+if(LAUNCHER)
+  set(launcher -DCMAKE_CXX_COMPILER_LAUNCHER=${LAUNCHER})
+endif()
+step(${CMAKE_COMMAND} -S ${PROJECT} -B ${WORK}/build -G ${GENERATOR} ${where} ${launcher} -DCMAKE_BUILD_TYPE=Debug
+  -DCMAKE_CXX_COMPILER=${COMPILER} -DALL_HEADERS=${ALL_HEADERS})
+step(${CMAKE_COMMAND} --build ${WORK}/build)
+step(${WORK}/build/program)
+step(${WORK}/build/two_tus)

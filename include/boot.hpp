@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT
-/// The CPU library in one include, without what needs JSON: io/safetensors, io/parameters and train/checkpoint are named.
+/// The CPU library in one include, without what needs JSON: io/safetensors, io/parameters and train/checkpoint are
+/// named.
 #pragma once
 
 #include <boot/config.hpp>
-#include <boot/version.hpp>
-
 #include <boot/core/error.hpp>
 #include <boot/device/cpu.hpp>
 #include <boot/kernel/cpu/for_each.hpp>
@@ -22,3 +21,4 @@
 #include <boot/schedule/flow.hpp>
 #include <boot/schedule/linear.hpp>
 #include <boot/schedule/shifted.hpp>
+#include <boot/version.hpp>

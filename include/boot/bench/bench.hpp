@@ -116,14 +116,16 @@ struct case_result {
 namespace detail {
 
 /// Seconds of one call, over `repetitions` calls.
-template <class F> double seconds_per_call(F& body, std::uint64_t repetitions, double (*now)()) {
+template <class F>
+double seconds_per_call(F& body, std::uint64_t repetitions, double (*now)()) {
   const double begin = now();
   for (std::uint64_t i = 0; i < repetitions; ++i) body();
   return (now() - begin) / static_cast<double>(repetitions);
 }
 
 /// Warms up, and finds how many calls fill one round of min_time / rounds seconds.
-template <class F> std::uint64_t calibrate(F& body, const options& o) {
+template <class F>
+std::uint64_t calibrate(F& body, const options& o) {
   constexpr std::uint64_t most = std::uint64_t{1} << 30;
   const double wanted = o.min_time / o.rounds, begin = o.now();
   std::uint64_t repetitions = 1;
@@ -171,7 +173,8 @@ class run_state {
   template <class T>
   requires(!std::is_const_v<T>) void keep(T& value) const noexcept { do_not_optimize(value); }
   /// Measures `body()`. What it enqueues on an asynchronous device it must wait for.
-  template <class F> void measure(F&& body) {
+  template <class F>
+  void measure(F&& body) {
     begin();
     side_result side{
         .name = {}, .seconds = {}, .repetitions = detail::calibrate(body, options_), .bytes = bytes_, .flop = flop_};
@@ -186,7 +189,8 @@ class run_state {
     end();
   }
   /// Measures `a()` against `b()` in alternating rounds; the declared work holds for both. The ratio is A over B.
-  template <class A, class B> void compare(std::string name_a, A&& a, std::string name_b, B&& b) {
+  template <class A, class B>
+  void compare(std::string name_a, A&& a, std::string name_b, B&& b) {
     begin();
     const std::uint64_t calls_a = detail::calibrate(a, options_), calls_b = detail::calibrate(b, options_);
     const paired_result pair =
@@ -251,7 +255,8 @@ inline constexpr const char* command_help =
 
 namespace detail {
 
-template <class T> T parse_number(std::string_view option, std::string_view text, T least, const char* needed) {
+template <class T>
+T parse_number(std::string_view option, std::string_view text, T least, const char* needed) {
   T value{};
   const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), value);
   require(code == std::errc() && end == text.data() + text.size() && value >= least &&
@@ -380,7 +385,8 @@ class suite {
   }
   /// Runs the cases whose label contains `filter` and calls `tell(result)` after each. A case that throws becomes a
   /// result without sides whose warning is the reason.
-  template <class Tell> std::vector<case_result> run(const options& o, std::string_view filter, Tell&& tell) const {
+  template <class Tell>
+  std::vector<case_result> run(const options& o, std::string_view filter, Tell&& tell) const {
     std::vector<case_result> out;
     each(filter, [&](const entry& e, const std::string& label, const auto& point) {
       run_state state(o, label, point);
@@ -446,7 +452,8 @@ class suite {
     std::function<void(run_state&)> body;
   };
 
-  template <class F> void each(std::string_view filter, F&& f) const {
+  template <class F>
+  void each(std::string_view filter, F&& f) const {
     for (const entry& e : entries_) {
       std::size_t count = 1;
       for (const axis& a : e.points.list) count *= a.values.size();

@@ -88,7 +88,8 @@ class json_writer {
     return raw(fmt::format("{}", number));
   }
   /// Key and value in one.
-  template <class T> json_writer& field(std::string_view name, const T& v) {
+  template <class T>
+  json_writer& field(std::string_view name, const T& v) {
     key(name);
     return value(v);
   }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// boot::cpu: host memory and a team of threads. Work is cut by shape, so the bits do not depend on the number of threads.
+/// boot::cpu: host memory and a team of threads. Work is cut by shape, so the bits do not depend on the number of
+/// threads.
 #pragma once
 
 #include <boot/config.hpp>
@@ -31,12 +32,12 @@ struct cpu {
   }
   /// 128-byte aligned host memory; throws boot::error when there is none.
   [[nodiscard]] void* allocate(std::size_t bytes) const {
-    void* p = ::operator new(bytes, std::align_val_t{128}, std::nothrow);
+    void* p = ::operator new (bytes, std::align_val_t{128}, std::nothrow);
     require(p != nullptr, "boot: no memory for {} bytes on the host; use a smaller batch or network", bytes);
     return p;
   }
   /// Gives memory of allocate() back.
-  void deallocate(void* p, std::size_t) const noexcept { ::operator delete(p, std::align_val_t{128}); }
+  void deallocate(void* p, std::size_t) const noexcept { ::operator delete (p, std::align_val_t{128}); }
 };
 
 static_assert(Device<cpu>);
@@ -56,7 +57,8 @@ void parallel_for(const cpu& dev, std::int64_t count, const F& f) {
   for (std::int64_t i = 0; i < count; ++i) f(i);
 }
 
-/// Cuts [0, n) into pieces of `grain` and calls f(begin, end) for each, spread over threads; the cut ignores their number.
+/// Cuts [0, n) into pieces of `grain` and calls f(begin, end) for each, spread over threads; the cut ignores their
+/// number.
 template <class F>
 void parallel_chunks(const cpu& dev, std::int64_t n, std::int64_t grain, const F& f) {
   const std::int64_t chunks = (n + grain - 1) / grain;

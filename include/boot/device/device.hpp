@@ -13,9 +13,9 @@ namespace boot::inline v0 {
 /// everything else is overloaded on the type: fill_zero, copy, the loops of kernel/<device> and nn/<device>.
 template <class D>
 concept Device = std::copyable<D> && std::same_as<typename D::device_category, D> &&
-                 requires(const D& d, std::size_t bytes, void* p) {
-                   { d.allocate(bytes) } -> std::same_as<void*>;
-                   { d.deallocate(p, bytes) };
-                 };
+    requires(const D& d, std::size_t bytes, void* p) {
+  { d.allocate(bytes) } -> std::same_as<void*>;
+  {d.deallocate(p, bytes)};
+};
 
 }  // namespace boot::inline v0

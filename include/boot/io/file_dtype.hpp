@@ -105,22 +105,37 @@ inline constexpr int file_dtype_count = static_cast<int>(detail::dtype_rows.size
 static_assert(float_to_half(1.0f) == 0x3c00 && half_to_float(0x3555) == 0.333251953125f);
 
 namespace detail {
-template <class T> struct dtype_of_type { static constexpr bool known = false; };
-template <file_dtype d> struct known_dtype {
+template <class T>
+struct dtype_of_type {
+  static constexpr bool known = false;
+};
+template <file_dtype d>
+struct known_dtype {
   static constexpr bool known = true;
   static constexpr file_dtype value = d;
 };
-template <> struct dtype_of_type<float> : known_dtype<file_dtype::f32> {};
-template <> struct dtype_of_type<double> : known_dtype<file_dtype::f64> {};
-template <> struct dtype_of_type<boot::bf16> : known_dtype<file_dtype::bf16> {};
-template <> struct dtype_of_type<std::uint8_t> : known_dtype<file_dtype::u8> {};
-template <> struct dtype_of_type<std::int8_t> : known_dtype<file_dtype::i8> {};
-template <> struct dtype_of_type<std::uint16_t> : known_dtype<file_dtype::u16> {};
-template <> struct dtype_of_type<std::int16_t> : known_dtype<file_dtype::i16> {};
-template <> struct dtype_of_type<std::uint32_t> : known_dtype<file_dtype::u32> {};
-template <> struct dtype_of_type<std::int32_t> : known_dtype<file_dtype::i32> {};
-template <> struct dtype_of_type<std::uint64_t> : known_dtype<file_dtype::u64> {};
-template <> struct dtype_of_type<std::int64_t> : known_dtype<file_dtype::i64> {};
+template <>
+struct dtype_of_type<float> : known_dtype<file_dtype::f32> {};
+template <>
+struct dtype_of_type<double> : known_dtype<file_dtype::f64> {};
+template <>
+struct dtype_of_type<boot::bf16> : known_dtype<file_dtype::bf16> {};
+template <>
+struct dtype_of_type<std::uint8_t> : known_dtype<file_dtype::u8> {};
+template <>
+struct dtype_of_type<std::int8_t> : known_dtype<file_dtype::i8> {};
+template <>
+struct dtype_of_type<std::uint16_t> : known_dtype<file_dtype::u16> {};
+template <>
+struct dtype_of_type<std::int16_t> : known_dtype<file_dtype::i16> {};
+template <>
+struct dtype_of_type<std::uint32_t> : known_dtype<file_dtype::u32> {};
+template <>
+struct dtype_of_type<std::int32_t> : known_dtype<file_dtype::i32> {};
+template <>
+struct dtype_of_type<std::uint64_t> : known_dtype<file_dtype::u64> {};
+template <>
+struct dtype_of_type<std::int64_t> : known_dtype<file_dtype::i64> {};
 }  // namespace detail
 
 /// A C++ type that one element type of files equals in every bit.
@@ -128,6 +143,7 @@ template <class T>
 concept FileScalar = detail::dtype_of_type<T>::known;
 
 /// The element type of files that T is stored as.
-template <FileScalar T> inline constexpr file_dtype file_dtype_for = detail::dtype_of_type<T>::value;
+template <FileScalar T>
+inline constexpr file_dtype file_dtype_for = detail::dtype_of_type<T>::value;
 
 }  // namespace boot::inline v0

@@ -65,7 +65,8 @@ class record_file {
   void write(std::string_view record) { file_->write(record); }
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
   [[nodiscard]] bool empty() const noexcept { return file_->size() == 0; }
-  template <class Keep> void cut(std::int64_t step, const Keep& keep) {
+  template <class Keep>
+  void cut(std::int64_t step, const Keep& keep) {
     if (kind_of(path_) != path_kind::file || empty()) return;
     const std::string contents = read_file(path_), kept = keep(std::string_view(contents), step);
     if (kept.size() == contents.size()) return;
@@ -80,7 +81,8 @@ class record_file {
 };
 
 /// Calls f(line) for every complete line, its end included.
-template <class F> void each_line(std::string_view text, const F& f) {
+template <class F>
+void each_line(std::string_view text, const F& f) {
   for (std::size_t at = 0, end; (end = text.find('\n', at)) != std::string_view::npos; at = end + 1)
     f(text.substr(at, end + 1 - at));
 }

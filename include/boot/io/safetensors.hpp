@@ -122,7 +122,8 @@ class safetensors_file {
     }
   }
   /// The elements of a tensor whose type is exactly T's; throws boot::error for any other. BOOL reads as std::uint8_t.
-  template <FileScalar T> [[nodiscard]] std::vector<T> read(std::string_view name) const {
+  template <FileScalar T>
+  [[nodiscard]] std::vector<T> read(std::string_view name) const {
     const safetensors_tensor& t = at(name);
     constexpr file_dtype wanted = file_dtype_for<T>;
     require(t.dtype == wanted || (wanted == file_dtype::u8 && t.dtype == file_dtype::boolean),

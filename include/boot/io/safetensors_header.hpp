@@ -78,7 +78,10 @@ class safetensors_header_reader {
   bool boolean(bool) { return other("true or false"); }
   bool number_integer(std::int64_t) { return other("a negative number"); }
   bool number_float(double, const std::string&) { return other("a number that is no integer of 64 bits"); }
-  template <class Binary> bool binary(Binary&) { return other("binary data"); }
+  template <class Binary>
+  bool binary(Binary&) {
+    return other("binary data");
+  }
   bool number_unsigned(std::uint64_t value) {
     if (where_ == place::shape) {
       if (value > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max()))  // rule 10
@@ -180,7 +183,8 @@ class safetensors_header_reader {
     where_ = place::entry;
     return true;
   }
-  template <class Exception> bool parse_error(std::size_t position, const std::string&, const Exception&) {
+  template <class Exception>
+  bool parse_error(std::size_t position, const std::string&, const Exception&) {
     bad("the header is not valid JSON at its byte {}", position);
   }
 
@@ -190,7 +194,8 @@ class safetensors_header_reader {
   enum class place { start, names, metadata, entry, shape, offsets, nested, end };
   enum class field { dtype, shape, offsets, extra };
 
-  template <class... Args> [[noreturn]] void bad(fmt::format_string<Args...> text, Args&&... args) const {
+  template <class... Args>
+  [[noreturn]] void bad(fmt::format_string<Args...> text, Args&&... args) const {
     bad_safetensors(path_, text, std::forward<Args>(args)...);
   }
   bool start_nested(const char* what) {

@@ -55,7 +55,8 @@ inline constexpr std::uint64_t safetensors_header_limit = 100'000'000;
   product = a * b;
   return true;
 }
-template <class Shape> [[nodiscard]] std::string extents_text(const Shape& s) {
+template <class Shape>
+[[nodiscard]] std::string extents_text(const Shape& s) {
   std::string text = "[";
   for (std::size_t i = 0; i < s.size() && i < 16; ++i) text += (i ? ", " : "") + std::to_string(s[i]);
   return text + (s.size() > 16 ? ", ...]" : "]");
@@ -143,7 +144,8 @@ template <class Shape> [[nodiscard]] std::string extents_text(const Shape& s) {
 }
 
 /// Calls write(string_view) with the bytes of `e` as they go into the file.
-template <class Write> void write_entry(const safetensors_entry& e, const Write& write) {
+template <class Write>
+void write_entry(const safetensors_entry& e, const Write& write) {
   const char* from = reinterpret_cast<const char*>(e.bytes.data());
   if (!e.floats || e.dtype == file_dtype::f32) {
     if (!e.bytes.empty()) write(std::string_view(from, e.bytes.size()));

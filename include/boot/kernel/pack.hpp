@@ -21,9 +21,7 @@ template <std::size_t... I, class... T>
 struct pack_base<std::index_sequence<I...>, T...> : pack_leaf<I, T>... {
   static constexpr std::size_t count = sizeof...(T);
   pack_base() = default;
-  BOOT_HD constexpr explicit pack_base(T... v)
-    requires(sizeof...(T) > 0)
-      : pack_leaf<I, T>{v}... {}
+  BOOT_HD constexpr explicit pack_base(T... v) requires(sizeof...(T) > 0) : pack_leaf<I, T>{v}... {}
 };
 }  // namespace detail
 

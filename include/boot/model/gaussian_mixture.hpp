@@ -4,6 +4,7 @@
 
 #include <boot/config.hpp>
 #include <boot/device/cpu.hpp>
+#include <boot/model/raw_output.hpp>
 #include <boot/model/teacher.hpp>
 
 #include <algorithm>
@@ -17,21 +18,24 @@ namespace boot::inline v0 {
 
 /// One component: weight, mean, one standard deviation for all coordinates, class label.
 struct mixture_component {
-  double weight = 1;          ///< relative; the mixture normalises
-  std::vector<double> mean;   ///< one number per coordinate
-  double deviation = 1;       ///< >= 0
-  std::int32_t label = 0;     ///< class it belongs to, for conditional use
+  double weight = 1;         ///< relative; the mixture normalises
+  std::vector<double> mean;  ///< one number per coordinate
+  double deviation = 1;      ///< >= 0
+  std::int32_t label = 0;    ///< class it belongs to, for conditional use
 };
 
 /// f(x, t) = E[x0 | x_t = x] of a mixture sum_k w_k N(mu_k, S_k^2), computed in float64 with log-sum-exp:
-/// f = sum_k p_k (mu_k + alpha S_k^2/(alpha^2 S_k^2 + sigma^2) (x - alpha mu_k)), p_k ~ w_k N(x; alpha mu_k, alpha^2 S_k^2 + sigma^2).
-/// Predicts the sample. With class labels only the components of that class take part; the null class means all.
-template <NoiseSchedule Schedule>
-class gaussian_mixture {
+/// f = sum_k p_k (mu_k + alpha S_k^2/(alpha^2 S_k^2 + sigma^2) (x - alpha mu_k)), p_k ~ w_k N(x; alpha mu_k, alpha^2
+/// S_k^2 + sigma^2). Predicts the sample, or any other kind on request. With class labels only the components of that
+/// class take part; the null class means all.
+template <NoiseSchedule Schedule> class gaussian_mixture {
  public:
   /// Throws boot::error for no components, unequal dimensions, or weights and deviations that make no distribution.
-  gaussian_mixture(Schedule schedule, std::vector<mixture_component> components)
-      : schedule_(std::move(schedule)), components_(std::move(components)) {
+  gaussian_mixture(Schedule schedule, std::vector<mixture_component> components,
+                   boot::prediction p = {prediction_kind::sample})
+      : schedule_(std::move(schedule)), components_(std::move(components)), prediction_(p) {
+    require(p.kind != prediction_kind::edm || p.sigma_data > 0,
+            "boot: an edm prediction with sigma_data = {}; it needs a deviation > 0, 0.5 is usual", p.sigma_data);
     require(!components_.empty(), "boot: a gaussian_mixture without components; give at least one");
     const std::size_t d = components_.front().mean.size();
     double total = 0;
@@ -52,22 +56,22 @@ class gaussian_mixture {
     }
   }
 
-  /// Clean signal for x at time t; unconditional.
+  /// Raw output for x at time t; unconditional.
   template <ComputeScalar T>
   void predict(const cpu& dev, view<const T, cpu> x, const times<cpu, T>& t, const no_condition&,
                view<T, cpu> out) const {
     run(dev, x, t, out, [](std::int64_t) { return std::int32_t{-1}; });
   }
-  /// Clean signal for x at time t, given class labels (and whatever else the condition holds).
+  /// Raw output for x at time t, given class labels (and whatever else the condition holds).
   template <ComputeScalar T, Condition C>
-    requires has_condition<class_labels<cpu>, C>
+  requires has_condition<class_labels<cpu>, C>
   void predict(const cpu& dev, view<const T, cpu> x, const times<cpu, T>& t, const C& condition,
                view<T, cpu> out) const {
     const class_labels<cpu>& labels = condition_part<class_labels<cpu>>(condition);
     run(dev, x, t, out, [&labels](std::int64_t i) { return labels[i]; });
   }
-  /// Predicts the sample.
-  [[nodiscard]] boot::prediction prediction() const noexcept { return {prediction_kind::sample}; }
+  /// As given, the sample by default.
+  [[nodiscard]] boot::prediction prediction() const noexcept { return prediction_; }
   /// [coordinates].
   [[nodiscard]] shape sample_shape() const { return {static_cast<std::int64_t>(components_.front().mean.size())}; }
   /// As given.
@@ -132,14 +136,14 @@ class gaussian_mixture {
     }
     for (std::size_t j = 0; j < d; ++j) {
       double f = along * static_cast<double>(x[j]);
-      for (std::size_t k = 0; k < components_.size(); ++k)
-        f += p[k] * (1 - gain[k] * alpha) * components_[k].mean[j];
-      out[j] = static_cast<T>(f);
+      for (std::size_t k = 0; k < components_.size(); ++k) f += p[k] * (1 - gain[k] * alpha) * components_[k].mean[j];
+      out[j] = static_cast<T>(raw_output(prediction_, alpha, sigma, static_cast<double>(x[j]), f));
     }
   }
 
   Schedule schedule_;
   std::vector<mixture_component> components_;
+  boot::prediction prediction_;
   std::vector<double> log_weight_;
 };
 

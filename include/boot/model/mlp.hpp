@@ -14,15 +14,15 @@ namespace boot::inline v0 {
 
 /// Shape of an mlp.
 struct mlp_options {
-  std::int64_t features = 2;       ///< numbers per sample
-  std::int64_t width = 512;        ///< of the hidden layers
-  std::int64_t hidden_layers = 4;  ///< SiLU layers
-  std::int64_t classes = 0;        ///< class labels it knows; 0: unconditional
-  sinusoid_options time{};         ///< sinusoids of the times
-  double time_scale = 1000;        ///< the network reads time_scale * t
-  bool target_time = false;        ///< has the second embedding, of the target time: a student
-  double guidance_scale_input = 0; ///< > 0: takes a guidance scale w per sample, read as this times w
-  bool normalise = false;          ///< layer norm before each SiLU
+  std::int64_t features = 2;        ///< numbers per sample
+  std::int64_t width = 512;         ///< of the hidden layers
+  std::int64_t hidden_layers = 4;   ///< SiLU layers
+  std::int64_t classes = 0;         ///< class labels it knows; 0: unconditional
+  sinusoid_options time{};          ///< sinusoids of the times
+  double time_scale = 1000;         ///< the network reads time_scale * t
+  bool target_time = false;         ///< has the second embedding, of the target time: a student
+  double guidance_scale_input = 0;  ///< > 0: takes a guidance scale w per sample, read as this times w
+  bool normalise = false;           ///< layer norm before each SiLU
 };
 
 /// layer_in plus embeddings, then hidden layers of SiLU and linear. The embeddings are added to the first layer's
@@ -114,8 +114,8 @@ class mlp {
   std::vector<layer_norm> norms_;
 };
 
-/// A student for `teacher`: the same network with a target-time embedding that starts at zero, the teacher's weights and
-/// prediction kind. It equals the teacher's f(sigma_T eps, t_max) at every target time before the first step.
+/// A student for `teacher`: the same network with a target-time embedding that starts at zero, the teacher's weights
+/// and prediction kind. It equals the teacher's f(sigma_T eps, t_max) at every target time before the first step.
 template <Device D, ComputeScalar T>
 [[nodiscard]] network_model<mlp, D, T> student_of(const D& dev, const network_model<mlp, D, T>& teacher,
                                                   double guidance_scale_input = 0, std::uint64_t seed = 0) {

@@ -124,11 +124,8 @@ class network_model {
   /// What the network reads for schedule time t.
   [[nodiscard]] double time_input(double t) const { return boot::time_input(network_, t); }
   /// Scaling of the network's input at schedule time t.
-  [[nodiscard]] double input_scale(double t) const
-    requires requires(const Network& n) { n.input_scale(1.0); }
-  {
-    return network_.input_scale(t);
-  }
+  [[nodiscard]] double input_scale(double t) const requires requires(const Network& n) { n.input_scale(1.0); }
+  { return network_.input_scale(t); }
 
  private:
   using graph_type = graph<T, D>;

@@ -28,11 +28,16 @@ struct prediction {
 /// Name of a kind, for messages and files.
 [[nodiscard]] constexpr std::string_view to_string(prediction_kind kind) noexcept {
   switch (kind) {
-    case prediction_kind::sample: return "sample";
-    case prediction_kind::epsilon: return "epsilon";
-    case prediction_kind::v: return "v";
-    case prediction_kind::flow: return "flow";
-    case prediction_kind::edm: return "edm";
+    case prediction_kind::sample:
+      return "sample";
+    case prediction_kind::epsilon:
+      return "epsilon";
+    case prediction_kind::v:
+      return "v";
+    case prediction_kind::flow:
+      return "flow";
+    case prediction_kind::edm:
+      return "edm";
   }
   return "unknown";
 }
@@ -43,10 +48,12 @@ struct affine_coefficients {
   double b = 1;  ///< of the network's output
 };
 
-/// The map for one time, from alpha and sigma there. Throws boot::error for epsilon at alpha = 0, which has no finite map.
+/// The map for one time, from alpha and sigma there. Throws boot::error for epsilon at alpha = 0, which has no finite
+/// map.
 [[nodiscard]] inline affine_coefficients clean_signal_coefficients(const prediction& p, double alpha, double sigma) {
   switch (p.kind) {
-    case prediction_kind::sample: return {0, 1};
+    case prediction_kind::sample:
+      return {0, 1};
     case prediction_kind::epsilon:
       require(alpha > 0,
               "boot: an epsilon prediction says nothing about the clean signal where alpha = 0 (sigma = {}); use a "
@@ -57,7 +64,8 @@ struct affine_coefficients {
       const double n = alpha * alpha + sigma * sigma;
       return {alpha / n, -sigma / n};
     }
-    case prediction_kind::flow: return {1 / (alpha + sigma), -sigma / (alpha + sigma)};
+    case prediction_kind::flow:
+      return {1 / (alpha + sigma), -sigma / (alpha + sigma)};
     case prediction_kind::edm: {
       const double d2 = p.sigma_data * p.sigma_data, n = sigma * sigma + d2;
       return {d2 / n, sigma * p.sigma_data / std::sqrt(n)};

@@ -14,7 +14,9 @@ namespace boot::inline v0 {
 /// m.predict(dev, x, t, condition, out) for const m.
 template <class M, class D, class C, class T>
 concept has_predict = requires(const M& m, const D& dev, view<const T, D> x, const times<D, T>& t, const C& condition,
-                               view<T, D> out) { m.predict(dev, x, t, condition, out); };
+                               view<T, D> out) {
+  m.predict(dev, x, t, condition, out);
+};
 
 /// m.prediction() tells what the output means; known at run time.
 template <class M>
@@ -40,8 +42,8 @@ concept has_sample_shape = requires(const M& m) {
 ///                                          evaluated on the host in float64, given back as t.input
 ///   m.input_scale(t) -> double             scaling of x (EDM's c_in), given back as t.scale
 ///   m.predict_pair(dev, x, t, condition, out_c, out_n) and m.guidance(condition, i)
-///                                          outputs with and without the condition and the scale w of sample i: lets the
-///                                          loss apply guidance in its own pass (see guided)
+///                                          outputs with and without the condition and the scale w of sample i: lets
+///                                          the loss apply guidance in its own pass (see guided)
 /// Must: give the same output for the same input.
 /// Shipped: gaussian, gaussian_mixture (exact), network_model (mlp and your own networks), guided.
 /// Write your own: docs/your_own_model.md.
@@ -50,12 +52,11 @@ concept Teacher = Device<D> && Condition<C> && has_predict<M, D, C, T> && has_pr
 
 /// A teacher that gives both outputs of classifier-free guidance.
 template <class M, class D, class C, class T>
-concept GuidedTeacher =
-    Teacher<M, D, C, T> && requires(const M& m, const D& dev, view<const T, D> x, const times<D, T>& t, const C& c,
-                                    view<T, D> out) {
-      m.predict_pair(dev, x, t, c, out, out);
-      { m.guidance(c, std::int64_t{}) } -> std::convertible_to<double>;
-    };
+concept GuidedTeacher = Teacher<M, D, C, T> &&
+    requires(const M& m, const D& dev, view<const T, D> x, const times<D, T>& t, const C& c, view<T, D> out) {
+  m.predict_pair(dev, x, t, c, out, out);
+  { m.guidance(c, std::int64_t{}) } -> std::convertible_to<double>;
+};
 
 /// Says in one sentence which piece of the contract a type lacks.
 template <class M, class D, class C = no_condition, class T = float>

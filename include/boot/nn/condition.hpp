@@ -3,10 +3,12 @@
 #pragma once
 
 #include <boot/core/scalar.hpp>
+#include <boot/device/cpu.hpp>
 #include <boot/tensor/view.hpp>
 
 #include <concepts>
 #include <cstdint>
+#include <span>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -41,10 +43,25 @@ struct class_labels {
 template <Device D, ComputeScalar T = float>
 struct guidance_scale {
   view<const T, D> scale;  ///< [batch]
+  std::span<const T> on_host =
+      {};  ///< the same numbers for guided teachers, which read them on the host; not needed on cpu
 
+  /// Scale of sample `i`, read on the host. Throws boot::error when only the device has it.
+  [[nodiscard]] T operator[](std::int64_t i) const {
+    if constexpr (std::same_as<D, cpu>) {
+      if (on_host.empty()) return scale[i];
+    }
+    require(i < static_cast<std::int64_t>(on_host.size()),
+            "boot: guidance scale {} was asked for on the host, which has {}; set guidance_scale::on_host to the same "
+            "{} numbers as the device's",
+            i, on_host.size(), scale.batch());
+    return on_host[static_cast<std::size_t>(i)];
+  }
   /// Samples [first, first + count).
   [[nodiscard]] guidance_scale rows(std::int64_t first, std::int64_t count) const {
-    return {scale.rows(first, count)};
+    return {
+        scale.rows(first, count),
+        on_host.empty() ? on_host : on_host.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count))};
   }
   /// The scale has no null: it stays.
   [[nodiscard]] guidance_scale null() const noexcept { return *this; }
@@ -89,7 +106,7 @@ inline constexpr bool has_condition = detail::condition_has<Part, C>::value;
 
 /// The Part of a condition that has one.
 template <class Part, class C>
-  requires has_condition<Part, C>
+requires has_condition<Part, C>
 [[nodiscard]] const Part& condition_part(const C& c) noexcept {
   if constexpr (std::same_as<Part, C>) {
     return c;

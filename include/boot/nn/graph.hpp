@@ -27,9 +27,9 @@ enum class graph_mode {
 
 /// What a plan found.
 struct graph_plan {
-  std::int64_t bytes = 0;          ///< activation memory at its peak, forward and backward
-  double forward_flop = 0;         ///< of matrix products, 2 per multiply-add
-  double backward_flop = 0;        ///< the same of backward()
+  std::int64_t bytes = 0;    ///< activation memory at its peak, forward and backward
+  double forward_flop = 0;   ///< of matrix products, 2 per multiply-add
+  double backward_flop = 0;  ///< the same of backward()
 };
 
 /// Inputs an operation may have.
@@ -52,12 +52,13 @@ struct op_context {
 /// Runs a network's code in one of three modes. A graph owns its activations' memory, planned once and then reused.
 ///
 /// An operation is a trivially copyable struct with
-///   `shape result(const shape&...) const`                       the result's shape; throws boot::error for bad operands
+///   `shape result(const shape&...) const`                          throws boot::error for operands that do not fit
 ///   `template <class C> void forward(const D&, C& context) const`
 ///   `template <class C> void backward(const D&, C& context) const`
-///   `static constexpr unsigned saves`                            bit i: operand i is needed in backward; bit 31: the result is
-/// and optionally `std::int64_t saved_size(const shape&...) const` (numbers to keep) and `double flop(const shape&...) const`.
-/// See nn/operations.hpp for the library's own and docs/your_own_model.md for how to add one.
+///   `static constexpr unsigned saves`                               bit i: backward needs operand i; bit 31: the result
+/// and optionally `std::int64_t saved_size(const shape&...) const` (numbers to keep from forward to backward) and
+/// `double flop(const shape&...) const`. See nn/operations.hpp for the library's own and docs/your_own_model.md for how
+/// to add one.
 template <ComputeScalar T, Device D>
 class graph {
  public:

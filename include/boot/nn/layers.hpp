@@ -64,15 +64,15 @@ struct layer_norm {
 
 /// How a time becomes sinusoids (diffusers' Timesteps).
 struct sinusoid_options {
-  std::int64_t features = 128;      ///< numbers per time
-  bool flip_sin_to_cos = true;      ///< cosines first
-  double freq_shift = 0;            ///< frequency i is exp(-ln(max_period) i / (features / 2 - freq_shift))
-  double max_period = 10000;        ///< ratio of the highest to the lowest frequency
+  std::int64_t features = 128;  ///< numbers per time
+  bool flip_sin_to_cos = true;  ///< cosines first
+  double freq_shift = 0;        ///< frequency i is exp(-ln(max_period) i / (features / 2 - freq_shift))
+  double max_period = 10000;    ///< ratio of the highest to the lowest frequency
 };
 
 /// Sinusoids of a time, linear, SiLU, linear (diffusers' TimestepEmbedding). A uniform time is embedded once.
 struct time_embedding {
-  sinusoid_options options;  ///< sinusoids
+  sinusoid_options options;   ///< sinusoids
   linear linear_1, linear_2;  ///< to `width`, and on
 
   time_embedding() = default;

@@ -20,8 +20,8 @@ struct linear_op {
   /// [..., out].
   [[nodiscard]] shape result(const shape& x, const shape& weight, const shape& = {}) const {
     require(x.rank() >= 1 && x[-1] == weight[1],
-            "boot: a linear layer for {} inputs got an activation of shape {}; its last dimension must be {}", weight[1],
-            to_string(x), weight[1]);
+            "boot: a linear layer for {} inputs got an activation of shape {}; its last dimension must be {}",
+            weight[1], to_string(x), weight[1]);
     shape s;
     for (int i = 0; i + 1 < x.rank(); ++i) s.push_back(x[i]);
     s.push_back(weight[0]);
@@ -42,8 +42,7 @@ struct linear_op {
     if (c.wants(0)) linear_input_gradient(dev, c.out_gradient, c.in[1], c.gradient[0], c.accumulate[0]);
     if (c.wants(1)) linear_weight_gradient(dev, c.out_gradient, c.in[0], c.gradient[1], c.accumulate[1]);
     if constexpr (with_bias)
-      if (c.wants(2))
-        column_sums(dev, c.out_gradient, c.gradient[2].size(), c.gradient[2].data(), c.accumulate[2]);
+      if (c.wants(2)) column_sums(dev, c.out_gradient, c.gradient[2].size(), c.gradient[2].data(), c.accumulate[2]);
   }
 };
 
@@ -126,7 +125,7 @@ struct concat_op {
 
 /// Layer norm over the last dimension (Ba et al. 2016). Operands: x, weight, bias.
 struct layer_norm_op {
-  double epsilon = 1e-5;                  ///< added to the variance
+  double epsilon = 1e-5;                    ///< added to the variance
   static constexpr unsigned saves = 0b011;  ///< x and weight
   /// x's shape.
   [[nodiscard]] shape result(const shape& x, const shape& weight, const shape&) const {

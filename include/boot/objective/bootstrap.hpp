@@ -60,12 +60,9 @@ class bootstrap {
     require(o.boundary_weight >= 0, "boot: bootstrap boundary_weight = {}; needs a factor >= 0", o.boundary_weight);
     require(o.boundary_fraction >= 0 && o.boundary_fraction < 1,
             "boot: bootstrap boundary_fraction = {}; needs a share of the batch in [0, 1)", o.boundary_fraction);
-    require(o.limits.low < o.limits.high, "boot: clean signal limits [{}, {}] are empty; needs low < high",
-            o.limits.low, o.limits.high);
-    require(teacher.sample_shape() == student.sample_shape(),
-            "boot: the teacher's samples have shape {}, the student's {}; they must be equal",
-            to_string(teacher.sample_shape()), to_string(student.sample_shape()));
-    signal_ = clean_signal_at(student.prediction(), schedule_, schedule_.t_max());
+    check_pair(teacher, student, o.limits);
+    boundary_ = boundary_samples(o.boundary_weight > 0 ? o.boundary_fraction : 0);
+    signal_ = student_signal(student.prediction(), schedule_);
     sigma_max_ = schedule_.sigma(schedule_.t_max());
   }
   bootstrap(Teacher&&, Student&, Schedule, bootstrap_options = {}, Source = {}, Distance = {}) = delete;
@@ -73,7 +70,7 @@ class bootstrap {
   /// Loss of the requested part of a batch; its gradient is added to the student's.
   loss_report operator()(const device_type& dev, const batch_request& request) {
     using T = scalar_type;
-    lay_out(request);
+    inner_ = boundary_.lay_out(request, samples_);
     const std::int64_t n = student_->sample_shape().size(), total = request.count;
     const std::int64_t inner = inner_, boundary = total - inner;
     const shape all = student_->sample_shape().batched(total);
@@ -168,39 +165,24 @@ class bootstrap {
   [[nodiscard]] const Schedule& schedule() const noexcept { return schedule_; }
   /// As given.
   [[nodiscard]] const bootstrap_options& options() const noexcept { return options_; }
+  /// What to know before training, one sentence each; for the dry run.
+  [[nodiscard]] std::vector<std::string> warnings() const {
+    return student_warnings(student_->prediction(), schedule_);
+  }
   /// Calls of one step.
   [[nodiscard]] objective_cost describe(std::int64_t batch) const {
-    const double b = static_cast<double>(batch), inner = b * (1 - fraction());
+    const double b = static_cast<double>(batch), inner = b * (1 - boundary_.fraction());
     const double guided = decltype(call_)::guided ? 2 : 1;
     return {guided * (b + (options_.target == target_solver::heun ? inner : 0)), inner, b};
   }
 
  private:
   static std::size_t index(std::int64_t i) noexcept { return static_cast<std::size_t>(i); }
-  [[nodiscard]] double fraction() const noexcept {
-    return options_.boundary_weight > 0 ? options_.boundary_fraction : 0;
-  }
-  // Boundary samples among the first `n` of a batch: spread evenly, and a function of the sample's number alone.
-  [[nodiscard]] std::int64_t boundary_before(std::int64_t n) const noexcept {
-    return static_cast<std::int64_t>(std::floor(static_cast<double>(n) * fraction() + 1e-9));
-  }
-  [[nodiscard]] bool is_boundary(std::int64_t sample) const noexcept {
-    return boundary_before(sample + 1) > boundary_before(sample);
-  }
-  // Rows of this part: bootstrap samples first, boundary samples behind them; each keeps its own number.
-  void lay_out(const batch_request& r) {
-    samples_.clear();
-    for (const bool wanted : {false, true}) {
-      for (std::int64_t i = r.first; i < r.first + r.count; ++i)
-        if (is_boundary(i) == wanted) samples_.push_back(i);
-      if (!wanted) inner_ = static_cast<std::int64_t>(samples_.size());
-    }
-  }
   void fill_rows(const batch_request& r, const condition_type& condition, std::int64_t n) {
     using T = scalar_type;
     const double t_max = schedule_.t_max(), t_min = schedule_.t_min(), delta = options_.delta * (t_max - t_min);
     const auto count = r.count;
-    const double boundary_total = static_cast<double>(boundary_before(r.batch()));
+    const double boundary_total = static_cast<double>(boundary_.before(r.batch()));
     const double inner_total = static_cast<double>(r.batch()) - boundary_total;
     const counter_key key{r.seed, stream::time, static_cast<std::uint64_t>(r.step)};
     const prediction teacher_kind = teacher_->prediction();
@@ -251,6 +233,7 @@ class bootstrap {
   bootstrap_options options_;
   Source source_;
   Distance distance_;
+  boundary_samples boundary_;
   affine_coefficients signal_;
   double sigma_max_ = 1;
   std::int64_t inner_ = 0;

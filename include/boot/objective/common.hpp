@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <limits>
 #include <span>
+#include <string>
 #include <vector>
 
 namespace boot::inline v0 {
@@ -103,6 +104,74 @@ class teacher_call {
   detail::workspace<T, D> out_c_, out_n_;
   view<T, D> conditional_, unconditional_;
 };
+
+/// Which samples of a batch carry the boundary loss: a share of them, spread evenly, and a function of the sample's
+/// number alone, so that a batch may be cut into parts at will.
+class boundary_samples {
+ public:
+  /// No boundary samples.
+  boundary_samples() = default;
+  /// `fraction` of every batch, in [0, 1).
+  explicit boundary_samples(double fraction) : fraction_(fraction) {}
+
+  /// The share.
+  [[nodiscard]] double fraction() const noexcept { return fraction_; }
+  /// Boundary samples among the first `n` of a batch.
+  [[nodiscard]] std::int64_t before(std::int64_t n) const noexcept {
+    return static_cast<std::int64_t>(std::floor(static_cast<double>(n) * fraction_ + 1e-9));
+  }
+  /// Whether the sample with this number is one.
+  [[nodiscard]] bool contains(std::int64_t sample) const noexcept { return before(sample + 1) > before(sample); }
+  /// Writes the numbers of the request's samples, boundary samples behind the others; returns how many those others are.
+  std::int64_t lay_out(const batch_request& r, std::vector<std::int64_t>& samples) const {
+    samples.clear();
+    std::int64_t inner = 0;
+    for (const bool wanted : {false, true}) {
+      for (std::int64_t i = r.first; i < r.first + r.count; ++i)
+        if (contains(i) == wanted) samples.push_back(i);
+      if (!wanted) inner = static_cast<std::int64_t>(samples.size());
+    }
+    return inner;
+  }
+
+ private:
+  double fraction_ = 0;
+};
+
+/// The map y = a x + b out of a student that starts at x = sigma_T eps: a and b are those of t_max, whatever its target
+/// time. Throws boot::error for an epsilon student where alpha(t_max) = 0.
+template <NoiseSchedule S>
+[[nodiscard]] affine_coefficients student_signal(const prediction& p, const S& schedule) {
+  const double t = schedule.t_max();
+  require(p.kind != prediction_kind::epsilon || schedule.alpha(t) > 0,
+          "boot: the student predicts epsilon, but alpha = 0 at t_max = {}, where its output says nothing about the "
+          "clean signal; give it prediction_kind::v or sample, or a schedule that ends before alpha = 0",
+          t);
+  return clean_signal_at(p, schedule, t);
+}
+
+/// What a user should know before training such a student, one sentence each; empty when there is nothing to say.
+template <NoiseSchedule S>
+[[nodiscard]] std::vector<std::string> student_warnings(const prediction& p, const S& schedule) {
+  std::vector<std::string> all;
+  const double ratio = noise_to_signal(schedule, schedule.t_max());
+  if (p.kind == prediction_kind::epsilon && ratio > 50)
+    all.push_back(fmt::format(
+        "the student predicts epsilon and sigma/alpha is {:.4g} at t_max: errors of its output are multiplied by that "
+        "number, above 50 training suffers; give it prediction_kind::v or sample",
+        ratio));
+  return all;
+}
+
+/// Throws boot::error unless teacher and student work on samples of one shape and the clip limits are not empty.
+template <class Teacher, class Student>
+void check_pair(const Teacher& teacher, const Student& student, const clean_signal_limits& limits) {
+  require(limits.low < limits.high, "boot: clean signal limits [{}, {}] are empty; needs low < high", limits.low,
+          limits.high);
+  require(teacher.sample_shape() == student.sample_shape(),
+          "boot: the teacher's samples have shape {}, the student's {}; they must be equal",
+          to_string(teacher.sample_shape()), to_string(student.sample_shape()));
+}
 
 /// Sums a device array of per-sample losses on the host, in order.
 template <class T, class D>

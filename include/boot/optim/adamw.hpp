@@ -16,11 +16,11 @@ namespace boot::inline v0 {
 
 /// Options of adamw.
 struct adamw_options {
-  double beta1 = 0.9;              ///< decay of the first moment
-  double beta2 = 0.999;            ///< decay of the second moment
-  double epsilon = 1e-8;           ///< added to the root of the second moment
-  double weight_decay = 0.01;      ///< decoupled, times the group's factor
-  double clip_norm = 1;            ///< largest global gradient norm; 0: no clipping
+  double beta1 = 0.9;                                   ///< decay of the first moment
+  double beta2 = 0.999;                                 ///< decay of the second moment
+  double epsilon = 1e-8;                                ///< added to the root of the second moment
+  double weight_decay = 0.01;                           ///< decoupled, times the group's factor
+  double clip_norm = 1;                                 ///< largest global gradient norm; 0: no clipping
   std::vector<ema_options> averages = {ema_options{}};  ///< up to four
 };
 
@@ -79,9 +79,8 @@ class adamw {
     if (!math::is_finite(norm)) return {norm, true};
     const double k = static_cast<double>(updates_ + 1);
     adamw_row<T> row{};
-    row.gradient_scale = static_cast<T>(options_.clip_norm > 0 && norm > options_.clip_norm
-                                            ? options_.clip_norm / (norm + 1e-6)
-                                            : 1.0);
+    row.gradient_scale =
+        static_cast<T>(options_.clip_norm > 0 && norm > options_.clip_norm ? options_.clip_norm / (norm + 1e-6) : 1.0);
     row.rate = static_cast<T>(rate);
     row.decay = static_cast<T>(options_.weight_decay);
     row.beta1 = static_cast<T>(options_.beta1);

@@ -13,8 +13,8 @@ namespace boot::inline v0 {
 
 /// One average.
 struct ema_options {
-  double decay = 0.999;       ///< constant form: share of the old average that stays at each step
-  bool warmup = true;         ///< constant form: decay is at most (1 + k)/(10 + k) at update k, so that it starts quickly
+  double decay = 0.999;  ///< constant form: share of the old average that stays at each step
+  bool warmup = true;    ///< constant form: decay is at most (1 + k)/(10 + k) at update k, so that it starts quickly
   double relative_width = 0;  ///< > 0: power-function form instead (Karras et al. 2024), width as a share of the run
 };
 

@@ -18,10 +18,10 @@ enum class rate_decay {
 
 /// Options of the learning rate.
 struct learning_rate_options {
-  double peak = 1e-3;                      ///< highest rate
-  std::int64_t warmup_steps = 100;         ///< linear from peak / warmup_steps
-  rate_decay decay = rate_decay::cosine;   ///< shape
-  double final_share = 0;                  ///< of the peak, at the last step
+  double peak = 1e-3;                     ///< highest rate
+  std::int64_t warmup_steps = 100;        ///< linear from peak / warmup_steps
+  rate_decay decay = rate_decay::cosine;  ///< shape
+  double final_share = 0;                 ///< of the peak, at the last step
 };
 
 /// Rate of step `step` (0-based) of `steps`.

@@ -43,7 +43,9 @@ class flow_schedule {
     return t >= 1 ? detail::schedule_infinity : std::log(t / (1 - t));
   }
   /// 1/(t (1 - t)); +inf at 0 and 1.
-  [[nodiscard]] double dlambda(double t) const { return t <= 0 || t >= 1 ? detail::schedule_infinity : 1 / (t * (1 - t)); }
+  [[nodiscard]] double dlambda(double t) const {
+    return t <= 0 || t >= 1 ? detail::schedule_infinity : 1 / (t * (1 - t));
+  }
   /// 1/(1 + exp(-lambda)), clamped to the range.
   [[nodiscard]] double time_of_lambda(double lambda) const {
     const double ratio = std::exp(-std::abs(lambda));

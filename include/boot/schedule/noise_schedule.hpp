@@ -80,7 +80,8 @@ concept schedule_has_signal_step = requires(const S& s, double t) {
 
 /// Compile-time check at a public door: says which member is missing. An optional member of another return type would
 /// be passed over in silence, so it is refused here.
-template <class S> consteval void check_schedule() {
+template <class S>
+consteval void check_schedule() {
   static_assert(std::copyable<S>, "boot: a NoiseSchedule must be copyable: hold values, not references or locks");
   static_assert(schedule_coefficients<S>,
                 "boot: a NoiseSchedule needs `double alpha(double t) const` and `double sigma(double t) const`, both "
@@ -124,7 +125,8 @@ inline constexpr double schedule_infinity = std::numeric_limits<double>::infinit
 
 /// Derivative at t of the quartic through five equally spaced values of f. The window moves inside [low, high], so t
 /// may be anywhere in it: fourth order at the ends of the range as well.
-template <class F> double derivative_in_range(const F& f, double t, double low, double high) {
+template <class F>
+double derivative_in_range(const F& f, double t, double low, double high) {
   const double h = 1e-5 * (high - low);
   const double centre = std::clamp(t, low + 2 * h, high - 2 * h);
   const double u = (t - centre) / h, u2 = u * u, u3 = u2 * u;
@@ -147,13 +149,15 @@ inline void require_time_range(const char* name, double t_min, double t_max, dou
 }  // namespace detail
 
 /// r = sigma/alpha at t: the noise-to-signal ratio, +inf where alpha = 0.
-template <NoiseSchedule S> [[nodiscard]] double noise_to_signal(const S& schedule, double t) {
+template <NoiseSchedule S>
+[[nodiscard]] double noise_to_signal(const S& schedule, double t) {
   const double alpha = schedule.alpha(t);
   return alpha == 0 ? detail::schedule_infinity : schedule.sigma(t) / alpha;
 }
 
 /// lambda = log(sigma/alpha) at t: +inf where alpha = 0, -inf where sigma = 0. Uses s.lambda(t) when there is one.
-template <NoiseSchedule S> [[nodiscard]] double schedule_lambda(const S& schedule, double t) {
+template <NoiseSchedule S>
+[[nodiscard]] double schedule_lambda(const S& schedule, double t) {
   if constexpr (schedule_has_lambda<S>) {
     return schedule.lambda(t);
   } else {
@@ -168,7 +172,8 @@ template <NoiseSchedule S> [[nodiscard]] double schedule_lambda(const S& schedul
 /// h = 1e-5 of the range. These stay finite where lambda does not. Relative error about 1e-10 where the coefficients
 /// are smooth, and growing as (h/d)^4 at a distance d from a singularity of alpha' or sigma' (2e-8 at d = .001 of the
 /// range).
-template <NoiseSchedule S> [[nodiscard]] double inverse_dlambda(const S& schedule, double t) {
+template <NoiseSchedule S>
+[[nodiscard]] double inverse_dlambda(const S& schedule, double t) {
   if constexpr (schedule_has_dlambda<S>) {
     const double slope = schedule.dlambda(t);
     return slope > (std::numeric_limits<double>::max)() ? 0.0 : 1 / slope;
@@ -184,7 +189,8 @@ template <NoiseSchedule S> [[nodiscard]] double inverse_dlambda(const S& schedul
 
 /// lambda' = d log(sigma/alpha)/dt at t, in 1/unit of t; +inf where it is unbounded. Uses s.dlambda(t) when there is
 /// one, else the numeric form of inverse_dlambda, to the accuracy named there.
-template <NoiseSchedule S> [[nodiscard]] double schedule_dlambda(const S& schedule, double t) {
+template <NoiseSchedule S>
+[[nodiscard]] double schedule_dlambda(const S& schedule, double t) {
   if constexpr (schedule_has_dlambda<S>) {
     return schedule.dlambda(t);
   } else {
@@ -196,7 +202,8 @@ template <NoiseSchedule S> [[nodiscard]] double schedule_dlambda(const S& schedu
 /// The time at which lambda has the given value. A value outside [lambda(t_min), lambda(t_max)] gives that end of the
 /// range (rounding in a caller's grid must not throw). Uses s.time_of_lambda when there is one, else bisection down to
 /// neighbouring doubles, about 60 evaluations. NaN throws boot::error.
-template <NoiseSchedule S> [[nodiscard]] double time_of_lambda(const S& schedule, double lambda) {
+template <NoiseSchedule S>
+[[nodiscard]] double time_of_lambda(const S& schedule, double lambda) {
   require(lambda == lambda, "time_of_lambda: lambda is NaN; pass a number or an infinity.");
   if constexpr (schedule_has_time_of_lambda<S>) {
     return schedule.time_of_lambda(lambda);
@@ -223,7 +230,8 @@ template <NoiseSchedule S> [[nodiscard]] double time_of_lambda(const S& schedule
 /// 1e-12, however close t and s are);
 /// else -expm1(lambda_s - lambda_t) from a closed form lambda, or the ratio itself: both about 1e-15 (1 + |lambda|)
 /// ABSOLUTE, so D keeps about 12 digits at D = 1e-3.
-template <NoiseSchedule S> [[nodiscard]] double signal_step(const S& schedule, double t, double s) {
+template <NoiseSchedule S>
+[[nodiscard]] double signal_step(const S& schedule, double t, double s) {
   if (t == s) return 0.0;
   const double alpha_t = schedule.alpha(t), sigma_s = schedule.sigma(s);
   if (alpha_t == 0 || sigma_s == 0) return 1.0;
@@ -256,7 +264,8 @@ template <NoiseSchedule S> [[nodiscard]] double signal_step(const S& schedule, d
 /// finite coefficients >= 0 that are not both zero, lambda strictly increasing (infinite at the ends only) and equal to
 /// log(sigma/alpha) where it is a closed form, dlambda > 0. Variance preservation is not asked for.
 /// Throws boot::error naming the time and the values.
-template <NoiseSchedule S> void validate_schedule(const S& schedule, int points = 257) {
+template <NoiseSchedule S>
+void validate_schedule(const S& schedule, int points = 257) {
   const double low = schedule.t_min(), high = schedule.t_max();
   require(std::isfinite(low) && std::isfinite(high) && low < high,
           "validate_schedule: t_min() = {} and t_max() = {}; both must be finite and t_min < t_max.", low, high);
@@ -274,7 +283,9 @@ template <NoiseSchedule S> void validate_schedule(const S& schedule, int points 
             "at t_min and +inf only at t_max. Narrow [t_min, t_max] = [{}, {}].",
             t, lambda, alpha, sigma, low, high);
     if constexpr (schedule_has_lambda<S>) {
-      const double expected = alpha == 0 ? detail::schedule_infinity : sigma == 0 ? -detail::schedule_infinity : std::log(sigma / alpha);
+      const double expected = alpha == 0   ? detail::schedule_infinity
+                              : sigma == 0 ? -detail::schedule_infinity
+                                           : std::log(sigma / alpha);
       require(lambda == expected || std::abs(lambda - expected) <= 1e-6 * (1 + std::abs(expected)),
               "validate_schedule: at t = {} the schedule's own lambda(t) = {}, but log(sigma/alpha) = {} (alpha = {}, "
               "sigma = {}). lambda is MINUS HALF the log signal-to-noise ratio: correct it or leave it out.",

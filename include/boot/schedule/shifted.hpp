@@ -20,7 +20,8 @@ struct shift_options {
 ///   variance preserving  n = sqrt(alpha^2 + shift^2 sigma^2)    (cosine, linear, discrete, any base that names none)
 ///   linear               n = alpha + shift sigma                (flow: sigma' = shift t/(1 + (shift - 1) t))
 ///   unit alpha           n = alpha                              (EDM)
-template <NoiseSchedule Base> class shifted_schedule {
+template <NoiseSchedule Base>
+class shifted_schedule {
  public:
   /// Throws boot::error unless shift is finite and > 0.
   explicit shifted_schedule(Base base, const shift_options& options = {})

@@ -95,8 +95,7 @@ class parameter_layout {
   /// Lays the network's parameters out in the order of its visit() and writes their places into its handles.
   /// Throws boot::error when two parameters have the same name.
   template <class Network>
-    requires(!std::same_as<std::remove_cv_t<Network>, parameter_layout>)
-  explicit parameter_layout(Network& network) {
+  requires(!std::same_as<std::remove_cv_t<Network>, parameter_layout>) explicit parameter_layout(Network& network) {
     groups_.push_back({});
     for_each_parameter(network, [this](const std::string& name, parameter& p) {
       require(find(name) < 0, "boot: two parameters are called '{}'; give each a name of its own in visit()", name);
@@ -207,7 +206,8 @@ class parameter_arena {
 /// Copies every parameter of `from` into the parameter of the same name and shape in `to`; returns how many there were.
 /// Parameters of `to` that `from` lacks keep their values; one whose shape differs throws boot::error.
 template <ComputeScalar T, Device D>
-int copy_parameters(const D& dev, const parameter_layout& from_layout, view<const T, D> from, parameter_arena<T, D>& to) {
+int copy_parameters(const D& dev, const parameter_layout& from_layout, view<const T, D> from,
+                    parameter_arena<T, D>& to) {
   int copied = 0;
   for (const auto& e : from_layout.entries()) {
     const int i = to.layout().find(e.name);

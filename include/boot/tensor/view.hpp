@@ -23,8 +23,8 @@ class view {
   view(T* data, const shape& extents) : data_(data), extents_(extents) {}
   /// A mutable view converts to a read-only one.
   template <class U>
-    requires(std::is_const_v<T> && std::same_as<U, value_type>)
-  view(const view<U, D>& other) : data_(other.data()), extents_(other.extents()) {}
+  requires(std::is_const_v<T>&& std::same_as<U, value_type>) view(const view<U, D>& other)
+      : data_(other.data()), extents_(other.extents()) {}
 
   /// First element.
   [[nodiscard]] T* data() const noexcept { return data_; }

@@ -31,7 +31,10 @@ bench::case_result only_result(const bench::suite& s, const bench::options& o) {
 
 bench::command parse(std::vector<std::string_view> arguments) { return bench::parse_command(arguments); }
 
-template <class T> constexpr bool can_keep = requires(T& value) { bench::do_not_optimize(value); };
+template <class T>
+constexpr bool can_keep = requires(T& value) {
+  bench::do_not_optimize(value);
+};
 
 }  // namespace
 

@@ -63,7 +63,8 @@ std::vector<float> inputs(float low, float high) {
 
 /// The largest error over random inputs. The function runs in a vectorised loop first and alone afterwards; a
 /// difference of a single bit between the two counts as an infinite error.
-template <class F, class R> double worst(float low, float high, F function, R reference) {
+template <class F, class R>
+double worst(float low, float high, F function, R reference) {
   const std::vector<float> x = inputs(low, high);
   std::vector<float> y(x.size(), quiet_nan);
   const float* const in = x.data();
@@ -82,7 +83,8 @@ template <class F, class R> double worst(float low, float high, F function, R re
 }
 
 /// The largest relative error of a double function.
-template <class F, class R> double worst_relative(double low, double high, F function, R reference) {
+template <class F, class R>
+double worst_relative(double low, double high, F function, R reference) {
   const unsigned seed = std::random_device{}();
   UNSCOPED_INFO("seed " << seed);
   std::mt19937_64 engine(seed);

@@ -44,7 +44,8 @@ double correlation(const std::vector<float>& a, const std::vector<float>& b) {
 }
 
 /// sqrt(n) times the largest distance between the empirical distribution of `values` and `distribution`.
-template <class Distribution> double kolmogorov_smirnov(std::vector<double> values, Distribution distribution) {
+template <class Distribution>
+double kolmogorov_smirnov(std::vector<double> values, Distribution distribution) {
   std::sort(values.begin(), values.end());
   const double n = static_cast<double>(values.size());
   double distance = 0;

@@ -41,7 +41,8 @@ struct tensorboard {
 };
 
 /// What step s writes: two values, the second now and then not finite.
-template <class L> void write_step(L& log, std::int64_t s) {
+template <class L>
+void write_step(L& log, std::int64_t s) {
   log.write(
       s, {{"loss", 1.0 / static_cast<double>(s + 1)}, {"norm", s % 5 == 3 ? inf : std::sqrt(static_cast<double>(s))}});
 }

@@ -17,7 +17,8 @@ namespace {
 
 struct part {
   boot::parameter weight, bias;
-  template <class V> void visit(V& v) {
+  template <class V>
+  void visit(V& v) {
     v("weight", weight);
     v("bias", bias);
   }
@@ -33,7 +34,8 @@ struct net {
       layers[i].bias.extents = {out};
     }
   }
-  template <class V> void visit(V& v) {
+  template <class V>
+  void visit(V& v) {
     v("layers", layers);
     v("scale", scale);
   }

@@ -37,12 +37,6 @@ void adamw_range(const adamw_row<T> p, const group_row<T> g, std::int64_t n, T* 
 
 }  // namespace detail
 
-/// A range of parameters that share a group.
-struct parameter_range {
-  std::int64_t begin, end;  ///< elements of the flat arrays
-  int group;                ///< index into the group rows
-};
-
 /// Sum of squares of a flat array in float64; pieces of fixed size are added in order, so threads do not change it.
 /// `partials` is kept by the caller between calls.
 template <ComputeScalar T>

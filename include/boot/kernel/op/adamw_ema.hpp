@@ -5,6 +5,8 @@
 #include <boot/config.hpp>
 #include <boot/core/math.hpp>
 
+#include <cstdint>
+
 namespace boot::inline v0 {
 
 /// Averages one pass can keep up with.
@@ -28,6 +30,12 @@ template <class T>
 struct group_row {
   T rate;   ///< multiplies the learning rate; 0 for a frozen group
   T decay;  ///< multiplies the weight decay
+};
+
+/// A range of parameters that share a group.
+struct parameter_range {
+  std::int64_t begin, end;  ///< elements of the flat arrays
+  int group;                ///< index into the group rows
 };
 
 /// Updated state of one parameter.

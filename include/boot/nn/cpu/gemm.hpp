@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 namespace boot::inline v0 {
 
@@ -26,7 +27,7 @@ namespace detail {
 template <class T>
 struct gemm_tile {
   static constexpr int width = BOOT_HAS_VECTOR_EXTENSIONS ? BOOT_VECTOR_BYTES / static_cast<int>(sizeof(T)) : 1;
-  static constexpr int columns = 2 * width;  // NR
+  static constexpr int columns = 2 * width;                                                    // NR
   static constexpr int rows = BOOT_VECTOR_BYTES == 64 ? 12 : BOOT_VECTOR_BYTES == 32 ? 6 : 4;  // MR
   static constexpr std::int64_t depth = 512;                                                   // K per pass
 #if BOOT_HAS_VECTOR_EXTENSIONS
@@ -89,7 +90,28 @@ template <class T>
     }
 }
 
-// Copies `lines` lines (rows of A or columns of B) of `depth` steps into a panel `width` lines wide, zero beyond `lines`.
+#if BOOT_HAS_VECTOR_EXTENSIONS
+// One round of a square transpose in registers: exchanges the off-diagonal blocks of size `block`.
+template <int block, class Tile, std::size_t... J>
+void gemm_exchange(typename Tile::vector& a, typename Tile::vector& b, std::index_sequence<J...>) {
+  constexpr int w = Tile::width;
+  const auto x = a, y = b;
+  a = __builtin_shufflevector(x, y, ((J & block) == 0 ? static_cast<int>(J) : w + static_cast<int>(J) - block)...);
+  b = __builtin_shufflevector(x, y, ((J & block) == 0 ? static_cast<int>(J) + block : w + static_cast<int>(J))...);
+}
+template <int block, class Tile>
+void gemm_transpose(typename Tile::vector (&v)[Tile::width]) {
+  if constexpr (block < Tile::width) {
+#  pragma GCC unroll 16
+    for (int i = 0; i < Tile::width; ++i)
+      if ((i & block) == 0) gemm_exchange<block, Tile>(v[i], v[i + block], std::make_index_sequence<Tile::width>{});
+    gemm_transpose<2 * block, Tile>(v);
+  }
+}
+#endif
+
+// Copies `lines` lines (rows of A or columns of B) of `depth` steps into a panel `width` lines wide, zero beyond
+// `lines`.
 template <int width, class T>
 void gemm_pack(const T* from, std::int64_t line, std::int64_t step, std::int64_t lines, std::int64_t depth,
                T* BOOT_RESTRICT to) {
@@ -97,6 +119,26 @@ void gemm_pack(const T* from, std::int64_t line, std::int64_t step, std::int64_t
     for (std::int64_t k = 0; k < depth; ++k) std::memcpy(to + k * width, from + k * step, sizeof(T) * width);
     return;
   }
+#if BOOT_HAS_VECTOR_EXTENSIONS
+  if constexpr (width == gemm_tile<T>::columns) {
+    using tile = gemm_tile<T>;
+    if (step == 1 && lines == width) {  // lines are contiguous: squares are transposed in registers
+      std::int64_t k = 0;
+      for (; k + tile::width <= depth; k += tile::width)
+        for (int half = 0; half < 2; ++half) {
+          typename tile::vector v[tile::width];
+#  pragma GCC unroll 16
+          for (int i = 0; i < tile::width; ++i) v[i] = tile::load(from + (half * tile::width + i) * line + k);
+          gemm_transpose<1, tile>(v);
+#  pragma GCC unroll 16
+          for (int i = 0; i < tile::width; ++i) tile::save(to + (k + i) * width + half * tile::width, v[i]);
+        }
+      for (; k < depth; ++k)
+        for (int i = 0; i < width; ++i) to[k * width + i] = from[i * line + k];
+      return;
+    }
+  }
+#endif
   if (step == 1) {  // lines are contiguous: transpose in small squares, so that reads and writes stay in cache lines
     constexpr std::int64_t square = 16;
     for (std::int64_t k0 = 0; k0 < depth; k0 += square) {

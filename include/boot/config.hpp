@@ -47,6 +47,13 @@
 #  define BOOT_VECTOR_BYTES 16
 #endif
 
+/// 1 on x86 processors with SSE2, where <immintrin.h> has streaming stores and the control word of denormals.
+#if defined(__SSE2__) && !BOOT_CUDA_COMPILATION
+#  define BOOT_HAS_X86 1
+#else
+#  define BOOT_HAS_X86 0
+#endif
+
 /// 1 when GCC's vector extensions (also in clang) are there; otherwise the matrix product uses plain loops.
 #if defined(__GNUC__) && !BOOT_CUDA_COMPILATION
 #  define BOOT_HAS_VECTOR_EXTENSIONS 1

@@ -11,17 +11,11 @@
 
 namespace boot::inline v0 {
 
-/// The step that makes the target.
-enum class target_solver {
-  euler,  ///< one teacher call: the DDIM step
-  heun    ///< two teacher calls, error one order smaller
-};
-
 /// Options of bootstrap.
 struct bootstrap_options {
   double delta = 0.04;                      ///< t - s as a share of the schedule's range
   double boundary_weight = 0.5;             ///< beta: factor of the boundary loss
-  double boundary_fraction = 0.25;          ///< share of the batch that carries the boundary loss instead
+  double boundary_fraction = 0.25;          ///< share of the batch that carries the boundary loss instead; 1: all of it
   target_solver target = target_solver::euler;  ///< Euler or Heun
   weighting weight = weighting::upwind;     ///< weight of a pair of times
   weight_function own_weight = {};          ///< the user's own; wins over `weight`
@@ -58,8 +52,8 @@ class bootstrap {
     require(o.delta > 0 && o.delta < 1,
             "boot: bootstrap delta = {}; needs a share of the time range in (0, 1), 0.04 is a good start", o.delta);
     require(o.boundary_weight >= 0, "boot: bootstrap boundary_weight = {}; needs a factor >= 0", o.boundary_weight);
-    require(o.boundary_fraction >= 0 && o.boundary_fraction < 1,
-            "boot: bootstrap boundary_fraction = {}; needs a share of the batch in [0, 1)", o.boundary_fraction);
+    require(o.boundary_fraction >= 0 && o.boundary_fraction <= 1,
+            "boot: bootstrap boundary_fraction = {}; needs a share of the batch in [0, 1]", o.boundary_fraction);
     check_pair(teacher, student, o.limits);
     boundary_ = boundary_samples(o.boundary_weight > 0 ? o.boundary_fraction : 0);
     signal_ = student_signal(student.prediction(), schedule_);

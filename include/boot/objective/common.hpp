@@ -18,6 +18,12 @@
 
 namespace boot::inline v0 {
 
+/// The step that makes a target.
+enum class target_solver {
+  euler,  ///< one teacher call: the DDIM step
+  heun    ///< two teacher calls, error one order smaller
+};
+
 /// Limits on the clean signal in pixel space; latents have none.
 struct clean_signal_limits {
   double low = -std::numeric_limits<double>::infinity();   ///< smallest value
@@ -111,7 +117,7 @@ class boundary_samples {
  public:
   /// No boundary samples.
   boundary_samples() = default;
-  /// `fraction` of every batch, in [0, 1).
+  /// `fraction` of every batch, in [0, 1].
   explicit boundary_samples(double fraction) : fraction_(fraction) {}
 
   /// The share.

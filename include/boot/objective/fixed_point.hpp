@@ -17,7 +17,7 @@ namespace boot::inline v0 {
 struct fixed_point_options {
   double delta = 0.04;                         ///< width h of the difference quotient as a share of the schedule's range
   std::optional<double> boundary_weight = {};  ///< beta; unset: 0.5 where lambda' stays small at t_max, else 0
-  double boundary_fraction = 0.25;             ///< share of the batch that carries the boundary loss, unless beta is 0
+  double boundary_fraction = 0.25;             ///< share of the batch that carries the boundary loss instead; 1: all of it
   weight_function own_weight = {};             ///< the user's own; unset: 1. Its t and s are the trained time, its step 0
   time_options time = {};                      ///< distribution of t
   clean_signal_limits limits = {};             ///< clip of the teacher's clean signal
@@ -56,8 +56,8 @@ class fixed_point {
     const auto& o = options_;
     require(o.delta > 0 && o.delta < 1,
             "boot: fixed_point delta = {}; needs a share of the time range in (0, 1), 0.04 is a good start", o.delta);
-    require(o.boundary_fraction >= 0 && o.boundary_fraction < 1,
-            "boot: fixed_point boundary_fraction = {}; needs a share of the batch in [0, 1)", o.boundary_fraction);
+    require(o.boundary_fraction >= 0 && o.boundary_fraction <= 1,
+            "boot: fixed_point boundary_fraction = {}; needs a share of the batch in [0, 1]", o.boundary_fraction);
     // 1/lambda' in units of the range: 0 for cosine and flow, about .1 for linear and .2 for EDM.
     const double range = schedule_.t_max() - schedule_.t_min();
     const bool contained = inverse_dlambda(schedule_, schedule_.t_max()) < 0.01 * range;

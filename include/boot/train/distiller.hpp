@@ -31,34 +31,34 @@ namespace boot::inline v0 {
 
 /// Options of a distiller.
 struct distiller_options {
-  std::int64_t steps = 10000;          ///< of the whole run
-  std::int64_t batch = 256;            ///< samples per step
-  std::uint64_t seed = 0;              ///< of noise, times and conditions
-  learning_rate_options rate = {};     ///< its course over the run
-  adamw_options optimizer = {};        ///< AdamW, clipping, averages
-  std::int64_t accumulation = 1;       ///< parts a batch is cut into, one after the other, to save memory
-  std::int64_t max_skips = 10;         ///< steps in a row whose loss or gradient is not finite, before giving up
-  std::string folder = {};             ///< gets the logs, made when it is missing; empty: no logs
-  std::int64_t log_every = 50;         ///< steps between two log records
-  bool log_csv = false;                ///< log.csv besides log.jsonl
-  bool log_tensorboard = false;        ///< a TensorBoard event file besides log.jsonl
-  std::int64_t sample_every = 0;       ///< steps between two calls of on_sample()'s functions; 0: none
+  std::int64_t steps = 10000;       ///< of the whole run
+  std::int64_t batch = 256;         ///< samples per step
+  std::uint64_t seed = 0;           ///< of noise, times and conditions
+  learning_rate_options rate = {};  ///< its course over the run
+  adamw_options optimizer = {};     ///< AdamW, clipping, averages
+  std::int64_t accumulation = 1;    ///< parts a batch is cut into, one after the other, to save memory
+  std::int64_t max_skips = 10;      ///< steps in a row whose loss or gradient is not finite, before giving up
+  std::string folder = {};          ///< gets the logs, made when it is missing; empty: no logs
+  std::int64_t log_every = 50;      ///< steps between two log records
+  bool log_csv = false;             ///< log.csv besides log.jsonl
+  bool log_tensorboard = false;     ///< a TensorBoard event file besides log.jsonl
+  std::int64_t sample_every = 0;    ///< steps between two calls of on_sample()'s functions; 0: none
   progress_mode progress = progress_mode::automatic;  ///< what stderr sees
-  std::int64_t report_every = 0;       ///< steps between two plain lines where there is no live line; 0: none
-  bool handle_signals = true;          ///< SIGINT and SIGTERM end run() after the step, saved, instead of the program
-  bool resume = false;                 ///< run() first continues the newest checkpoint, if there is one
+  std::int64_t report_every = 0;  ///< steps between two plain lines where there is no live line; 0: none
+  bool handle_signals = true;     ///< SIGINT and SIGTERM end run() after the step, saved, instead of the program
+  bool resume = false;            ///< run() first continues the newest checkpoint, if there is one
 };
 
 /// How a run() ended.
 struct run_result {
-  std::int64_t step = 0;               ///< steps finished since the start of the run
-  bool finished = false;               ///< all of them
-  bool interrupted = false;            ///< by a signal or request_stop()
-  int signal = 0;                      ///< which signal, 0 for none
-  bool resumed = false;                ///< the run continues a checkpoint
-  std::int64_t skipped_steps = 0;      ///< steps without an update, of the whole run
-  loss_report loss = {};               ///< of the last step
-  double seconds = 0;                  ///< this call took
+  std::int64_t step = 0;           ///< steps finished since the start of the run
+  bool finished = false;           ///< all of them
+  bool interrupted = false;        ///< by a signal or request_stop()
+  int signal = 0;                  ///< which signal, 0 for none
+  bool resumed = false;            ///< the run continues a checkpoint
+  std::int64_t skipped_steps = 0;  ///< steps without an update, of the whole run
+  loss_report loss = {};           ///< of the last step
+  double seconds = 0;              ///< this call took
 };
 
 /// Trains an objective's student:
@@ -79,7 +79,7 @@ struct run_result {
 template <class O, class D>
 class distiller {
  public:
-  using objective_type = O;  ///< what is trained with
+  using objective_type = O;                                                          ///< what is trained with
   using student_type = std::remove_cvref_t<decltype(std::declval<O&>().student())>;  ///< what is trained
   using scalar_type =
       typename std::remove_cvref_t<decltype(std::declval<O&>().student().parameters().values())>::value_type;  ///< T
@@ -92,8 +92,9 @@ class distiller {
         optimizer_(dev, objective.student().parameters(), options_.optimizer),
         progress_(options_.progress, options_.report_every),
         log_({options_.folder, options_.log_every, options_.log_csv, options_.log_tensorboard}) {
-    static_assert(Objective<O, D>, "boot: an Objective needs `o(dev, batch_request) -> loss_report` and `o.student()`; "
-                                   "see the contract in boot/objective/objective.hpp");
+    static_assert(Objective<O, D>,
+                  "boot: an Objective needs `o(dev, batch_request) -> loss_report` and `o.student()`; "
+                  "see the contract in boot/objective/objective.hpp");
   }
   distiller(const D&, O&&, distiller_options = {}) = delete;
   distiller(const distiller&) = delete;
@@ -223,13 +224,11 @@ class distiller {
   /// Where it runs.
   [[nodiscard]] const D& device() const noexcept { return dev_; }
   /// A copy of the student with the values of average `i`.
-  [[nodiscard]] student_type average_model(std::size_t i = 0)
-    requires requires(const student_type& s, const D& dev, view<const scalar_type, D> values) {
-      { s.clone(dev, values) } -> std::same_as<student_type>;
-    }
-  {
-    return student().clone(dev_, optimizer_.average(i));
+  [[nodiscard]] student_type average_model(std::size_t i = 0) requires
+      requires(const student_type& s, const D& dev, view<const scalar_type, D> values) {
+    { s.clone(dev, values) } -> std::same_as<student_type>;
   }
+  { return student().clone(dev_, optimizer_.average(i)); }
 
  private:
   struct line_end {
@@ -277,13 +276,13 @@ class distiller {
     const std::int64_t parts = options_.accumulation;
     for (std::int64_t k = 0; k < parts; ++k) {
       const std::int64_t first = options_.batch * k / parts, end = options_.batch * (k + 1) / parts;
-      const loss_report part =
-          (*objective_)(dev_, batch_request{.seed = options_.seed,
-                                            .step = step_,
-                                            .first = first,
-                                            .count = end - first,
-                                            .total = options_.batch,
-                                            .progress = static_cast<double>(step_) / static_cast<double>(options_.steps)});
+      const loss_report part = (*objective_)(
+          dev_, batch_request{.seed = options_.seed,
+                              .step = step_,
+                              .first = first,
+                              .count = end - first,
+                              .total = options_.batch,
+                              .progress = static_cast<double>(step_) / static_cast<double>(options_.steps)});
       if (k == 0) {
         loss = part;
       } else {
@@ -323,10 +322,11 @@ class distiller {
   [[noreturn]] void give_up() {
     if (store_ != nullptr) save();
     const std::int64_t count = std::exchange(in_row_, 0);  // so that another run() may try again
-    fail("boot: {} steps in a row had a loss or gradient that is not finite, the last one step {}. Parameters are as "
-         "after the last good step{}. Try a lower rate.peak (now {}), a smaller optimizer.clip_norm (now {}), or check "
-         "what the teacher puts out",
-         count, step_ - 1, store_ != nullptr ? " and saved" : "", options_.rate.peak, options_.optimizer.clip_norm);
+    fail(
+        "boot: {} steps in a row had a loss or gradient that is not finite, the last one step {}. Parameters are as "
+        "after the last good step{}. Try a lower rate.peak (now {}), a smaller optimizer.clip_norm (now {}), or check "
+        "what the teacher puts out",
+        count, step_ - 1, store_ != nullptr ? " and saved" : "", options_.rate.peak, options_.optimizer.clip_norm);
   }
 
   training_state describe(state_list<scalar_type, D>& list) {

@@ -14,22 +14,22 @@ namespace boot::inline v0 {
 
 /// The cost of a run. Bytes are of device memory and counted, not guessed, unless said otherwise.
 struct training_plan {
-  std::int64_t parameters = 0;            ///< numbers the student has
-  std::int64_t trainable = 0;             ///< of these, numbers that are trained
-  std::int64_t steps = 0;                 ///< of the run
-  std::int64_t batch = 0;                 ///< samples per step
-  std::int64_t accumulation = 1;          ///< parts a batch is cut into
-  std::int64_t weight_bytes = 0;          ///< student
-  std::int64_t gradient_bytes = 0;        ///< of its parameters
-  std::int64_t moment_bytes = 0;          ///< both moments of the optimiser
-  std::int64_t average_bytes = 0;         ///< all averages
-  std::int64_t activation_bytes = -1;     ///< of the recorded student call on one part, by student.plan(); -1: not known
-  std::int64_t working_bytes = 0;         ///< taken by evaluations of the objective: its buffers and all activations
-  std::int64_t live_bytes = 0;            ///< all the library holds on this kind of device, other objects included
-  bool calls_known = false;               ///< the objective has describe()
-  objective_cost calls = {};              ///< samples per step that teacher and student see
-  double seconds_per_step = 0;            ///< measured: one evaluation of the objective, without the optimiser's pass
-  double samples_per_second = 0;          ///< batch / seconds_per_step
+  std::int64_t parameters = 0;         ///< numbers the student has
+  std::int64_t trainable = 0;          ///< of these, numbers that are trained
+  std::int64_t steps = 0;              ///< of the run
+  std::int64_t batch = 0;              ///< samples per step
+  std::int64_t accumulation = 1;       ///< parts a batch is cut into
+  std::int64_t weight_bytes = 0;       ///< student
+  std::int64_t gradient_bytes = 0;     ///< of its parameters
+  std::int64_t moment_bytes = 0;       ///< both moments of the optimiser
+  std::int64_t average_bytes = 0;      ///< all averages
+  std::int64_t activation_bytes = -1;  ///< of the recorded student call on one part, by student.plan(); -1: not known
+  std::int64_t working_bytes = 0;      ///< taken by evaluations of the objective: its buffers and all activations
+  std::int64_t live_bytes = 0;         ///< all the library holds on this kind of device, other objects included
+  bool calls_known = false;            ///< the objective has describe()
+  objective_cost calls = {};           ///< samples per step that teacher and student see
+  double seconds_per_step = 0;         ///< measured: one evaluation of the objective, without the optimiser's pass
+  double samples_per_second = 0;       ///< batch / seconds_per_step
 };
 
 /// "1.5 MiB", "37 bytes".
@@ -59,8 +59,8 @@ struct training_plan {
   row("in use now", bytes_text(p.live_bytes));
   if (p.calls_known) {
     row("teacher samples per step", fmt::format("{:.6g}", p.calls.teacher_samples));
-    row("student samples per step", fmt::format("{:.6g} recorded, {:.6g} not", p.calls.student_recorded_samples,
-                                                p.calls.student_samples));
+    row("student samples per step",
+        fmt::format("{:.6g} recorded, {:.6g} not", p.calls.student_recorded_samples, p.calls.student_samples));
   } else {
     row("calls per step", "not known: the objective has no describe(batch)");
   }

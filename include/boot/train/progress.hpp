@@ -14,6 +14,7 @@
 #include <string_view>
 
 #if BOOT_HAS_POSIX
+#  include <sys/ioctl.h>
 #  include <unistd.h>
 #endif
 
@@ -21,13 +22,13 @@ namespace boot::inline v0 {
 
 /// One finished step of a run.
 struct step_info {
-  std::int64_t step = 0;          ///< number of the step, from 0
-  std::int64_t steps = 0;         ///< of the whole run
-  loss_report loss = {};          ///< of the whole batch
-  double gradient_norm = 0;       ///< before clipping; NaN when the loss was not finite
-  double rate = 0;                ///< learning rate
-  bool skipped = false;           ///< loss or gradient was not finite: nothing was updated
-  std::int64_t skipped_steps = 0; ///< of the run so far
+  std::int64_t step = 0;           ///< number of the step, from 0
+  std::int64_t steps = 0;          ///< of the whole run
+  loss_report loss = {};           ///< of the whole batch
+  double gradient_norm = 0;        ///< before clipping; NaN when the loss was not finite
+  double rate = 0;                 ///< learning rate
+  bool skipped = false;            ///< loss or gradient was not finite: nothing was updated
+  std::int64_t skipped_steps = 0;  ///< of the run so far
 
   /// Steps finished, this one included.
   [[nodiscard]] std::int64_t done() const noexcept { return step + 1; }
@@ -99,7 +100,8 @@ class progress_line {
     shown_ = now;
     const std::string text = progress_text(info, rate);
     if (live_) {
-      fmt::print(to_, "\r{}\033[K", text);
+      const std::size_t room = columns(to_);  // a longer line would wrap, and the next one start below it
+      fmt::print(to_, "\r{}\033[K", std::string_view(text).substr(0, room));
       open_ = true;
     } else {
       fmt::print(to_, "{}\n", text);
@@ -130,6 +132,16 @@ class progress_line {
     static_cast<void>(f);
     return false;
 #endif
+  }
+
+  [[nodiscard]] static std::size_t columns(std::FILE* f) noexcept {
+#if BOOT_HAS_POSIX
+    struct winsize size {};
+    if (::ioctl(::fileno(f), TIOCGWINSZ, &size) == 0 && size.ws_col > 1) return size.ws_col - 1u;
+#else
+    static_cast<void>(f);
+#endif
+    return 1000;
   }
 
   std::FILE* to_;

@@ -63,7 +63,7 @@ class signal_guard {
   bool active_ = false, owner_ = false;
   bool replaced_[2] = {false, false};
 #if BOOT_HAS_POSIX
-  struct sigaction before_[2] {};
+  struct sigaction before_[2]{};
 #else
   void (*before_[2])(int) = {nullptr, nullptr};
 #endif

@@ -34,7 +34,9 @@ class state_list {
   void add_parameters(const std::string& prefix, const parameter_layout& layout, view<T, D> flat) {
     std::byte* const host = host_of(flat);
     for (const auto& e : layout.entries())
-      arrays_.push_back({prefix + e.name, e.extents, type_of<T>(),
+      arrays_.push_back({prefix + e.name,
+                         e.extents,
+                         type_of<T>(),
                          {host + static_cast<std::size_t>(e.offset) * sizeof(T),
                           static_cast<std::size_t>(e.extents.size()) * sizeof(T)}});
   }
@@ -45,7 +47,9 @@ class state_list {
   /// An objective's array.
   template <class U>
   void operator()(std::string_view name, view<U, D> values) {
-    arrays_.push_back({own(name), values.extents(), type_of<U>(),
+    arrays_.push_back({own(name),
+                       values.extents(),
+                       type_of<U>(),
                        {host_of(values), static_cast<std::size_t>(values.size()) * sizeof(U)}});
   }
   /// Adds everything to a state; the copies stay here.

@@ -18,10 +18,10 @@ namespace boot::inline v0 {
 
 /// Which files a training_log writes.
 struct training_log_options {
-  std::string folder;          ///< must be there; empty: nothing is written
-  std::int64_t every = 50;     ///< steps between two records; the last step always gets one
-  bool csv = false;            ///< log.csv besides log.jsonl
-  bool tensorboard = false;    ///< events.out.tfevents.boot besides log.jsonl
+  std::string folder;        ///< must be there; empty: nothing is written
+  std::int64_t every = 50;   ///< steps between two records; the last step always gets one
+  bool csv = false;          ///< log.csv besides log.jsonl
+  bool tensorboard = false;  ///< events.out.tfevents.boot besides log.jsonl
 };
 
 /// Sums up steps and writes records. A record's "step" counts finished steps; "loss", the loss's named parts and

@@ -33,17 +33,17 @@ struct state_array {
 
 /// One number of a state.
 struct state_number {
-  std::string name;                                    ///< "step"
+  std::string name;                            ///< "step"
   std::variant<std::int64_t*, double*> value;  ///< where it lives
 };
 
 /// Everything a run needs to go on, as places in host memory: the same list saves and restores. The configuration is
 /// what must be equal for the continued run to be the same run.
 struct training_state {
-  std::int64_t step = 0;                                            ///< steps finished, for the name of what is kept
-  std::vector<state_array> arrays;                                  ///< parameters, moments, averages, the objective's
-  std::vector<state_number> numbers;                                ///< counters and sums
-  std::vector<std::pair<std::string, std::string>> configuration;   ///< field and value
+  std::int64_t step = 0;                                           ///< steps finished, for the name of what is kept
+  std::vector<state_array> arrays;                                 ///< parameters, moments, averages, the objective's
+  std::vector<state_number> numbers;                               ///< counters and sums
+  std::vector<std::pair<std::string, std::string>> configuration;  ///< field and value
 };
 
 /// Where states are kept; boot::checkpoints of train/checkpoint.hpp is one.

@@ -7,9 +7,15 @@
 #include <boot/kernel/pack.hpp>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <type_traits>
 #include <utility>
+
+#if BOOT_HAS_X86
+#  include <emmintrin.h>
+#endif
 
 namespace boot::inline v0 {
 
@@ -17,25 +23,67 @@ namespace detail {
 
 /// Elements that one thread takes at a time: fixed, so that sums are added in the same order for any thread count.
 inline constexpr std::int64_t element_grain = 16384;
+/// Elements between two additions to the sum, and of the buffer in front of streaming stores.
+inline constexpr std::int64_t element_block = 256;
+/// From this many bytes on, outputs go past the caches: nothing of them would still be there for whoever reads them.
+inline constexpr double element_streaming_bytes = 1 << 27;
 
-// Named __restrict pointers in one scope are what lets the loop vectorise without run-time overlap checks.
+template <class T>
+[[nodiscard]] bool element_line_start(const T* p) noexcept {
+  return reinterpret_cast<std::uintptr_t>(p) % 64 == 0;
+}
+
+// Stores that go past the caches: without them each output line is first read for nothing, a sixth of the loss
+// kernel's traffic.
+template <class T>
+void element_stream(T* to, const T* from) noexcept {
+#if BOOT_HAS_X86
+  for (std::size_t i = 0; i < static_cast<std::size_t>(element_block) * sizeof(T) / 16; ++i)
+    _mm_stream_ps(reinterpret_cast<float*>(to) + 4 * i, _mm_load_ps(reinterpret_cast<const float*>(from) + 4 * i));
+#else
+  std::memcpy(to, from, static_cast<std::size_t>(element_block) * sizeof(T));
+#endif
+}
+
+template <class T>
+struct element_buffer {
+  alignas(64) T value[element_block];
+};
+
+// Named pointers in one scope are what lets the loop vectorise without run-time overlap checks. Streaming or not, the
+// same instructions make the outputs and the sum.
 template <class T, class Op, class Row, class... In, class... Out, std::size_t... I, std::size_t... O>
-T element_loop(const Op& op, const Row& row, std::int64_t begin, std::int64_t n, const inputs<In...>& in,
-               const outputs<Out...>& out, std::index_sequence<I...>, std::index_sequence<O...>) {
-  return [&](const In*... x) {
+T element_loop(const Op& op, const Row row, std::int64_t begin, std::int64_t n, const inputs<In...>& in,
+               const outputs<Out...>& out, [[maybe_unused]] bool streaming, std::index_sequence<I...>,
+               std::index_sequence<O...>) {
+  const auto loop = [&](std::int64_t count, const In*... x) {
     return [&](Out*... y) {
       T sum = 0;
 #if BOOT_HAS_OPENMP
 #  pragma omp simd reduction(+ : sum)
 #endif
-      for (std::int64_t i = 0; i < n; ++i) {
+      for (std::int64_t i = 0; i < count; ++i) {
         const auto r = op(row, static_cast<T>(x[i])...);
         (store(y[i], r.out[O]), ...);
         sum += r.sum;
       }
       return sum;
-    }((get<O>(out) + begin)...);
-  }((get<I>(in) + begin)...);
+    };
+  };
+  T sum = 0;
+  std::int64_t i = begin;
+  const std::int64_t end = begin + n;
+  [[maybe_unused]] pack<element_buffer<Out>...> buffer;
+  streaming = streaming && (element_line_start(get<O>(out) + begin) && ...);
+  for (; i + element_block <= end; i += element_block) {
+    sum += loop(element_block, (get<I>(in) + i)...)((streaming ? get<O>(buffer).value : get<O>(out) + i)...);
+    if (streaming) (element_stream(get<O>(out) + i, get<O>(buffer).value), ...);
+  }
+  if (i < end) sum += loop(end - i, (get<I>(in) + i)...)((get<O>(out) + i)...);
+#if BOOT_HAS_X86
+  if (streaming) _mm_sfence();
+#endif
+  return sum;
 }
 
 }  // namespace detail
@@ -50,10 +98,13 @@ void for_each_element(const cpu& dev, const Op& op, const Row* rows, std::int64_
                       std::type_identity_t<T>* scratch = nullptr) {
   const std::int64_t grain = detail::element_grain;
   const std::int64_t pieces = std::max<std::int64_t>(1, (n + grain - 1) / grain);
+  const double bytes = static_cast<double>(batch) * static_cast<double>(n) *
+                       static_cast<double>((std::size_t{0} + ... + sizeof(In)) + (std::size_t{0} + ... + sizeof(Out)));
+  const bool streaming = BOOT_HAS_X86 != 0 && sizeof...(Out) > 0 && bytes >= detail::element_streaming_bytes;
   const auto run = [&](std::int64_t b, std::int64_t piece) {
     const std::int64_t begin = piece * grain, count = std::min(grain, n - begin);
-    return detail::element_loop<T>(op, rows[b], b * n + begin, count, in, out, std::index_sequence_for<In...>{},
-                                   std::index_sequence_for<Out...>{});
+    return detail::element_loop<T>(op, rows[b], b * n + begin, count, in, out, streaming,
+                                   std::index_sequence_for<In...>{}, std::index_sequence_for<Out...>{});
   };
   // Small samples are taken several at a time, so that a thread's share is worth its start.
   const std::int64_t together = std::max<std::int64_t>(1, grain / std::max<std::int64_t>(1, n));

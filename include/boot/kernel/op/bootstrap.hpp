@@ -12,12 +12,12 @@ namespace boot::inline v0 {
 struct l2_distance {
   /// rho(r).
   template <class T>
-  [[nodiscard]] BOOT_HD constexpr T value(T r) const noexcept {
+  [[nodiscard]] BOOT_HD BOOT_FORCE_INLINE constexpr T value(T r) const noexcept {
     return r * r;
   }
   /// rho'(r).
   template <class T>
-  [[nodiscard]] BOOT_HD constexpr T derivative(T r) const noexcept {
+  [[nodiscard]] BOOT_HD BOOT_FORCE_INLINE constexpr T derivative(T r) const noexcept {
     return T{2} * r;
   }
 };
@@ -28,13 +28,13 @@ struct pseudo_huber_distance {
 
   /// rho(r), written without the cancellation of the difference.
   template <class T>
-  [[nodiscard]] BOOT_HD T value(T r) const noexcept {
+  [[nodiscard]] BOOT_HD BOOT_FORCE_INLINE T value(T r) const noexcept {
     const T k = static_cast<T>(c);
     return T{2} * k * r * r / (math::sqrt(r * r + k * k) + k);
   }
   /// rho'(r).
   template <class T>
-  [[nodiscard]] BOOT_HD T derivative(T r) const noexcept {
+  [[nodiscard]] BOOT_HD BOOT_FORCE_INLINE T derivative(T r) const noexcept {
     const T k = static_cast<T>(c);
     return T{2} * k * r / math::sqrt(r * r + k * k);
   }
@@ -58,7 +58,7 @@ template <class T, class Distance = l2_distance>
 struct bootstrap_euler_op {
   Distance distance;  ///< rho
   /// The gradient with respect to the student's output and the weighted loss term.
-  BOOT_HD element_result<1, T> operator()(const bootstrap_row<T>& p, T y_s, T y_t, T x, T out_c,
+  BOOT_HD BOOT_FORCE_INLINE element_result<1, T> operator()(const bootstrap_row<T>& p, T y_s, T y_t, T x, T out_c,
                                           T out_n) const noexcept {
     const T f = clip(clean_signal(p.a, p.b, x, guided_output(p.guidance, out_c, out_n)), p.low, p.high);
     const T r = (y_s - y_t) - p.step * (f - y_t);  // near convergence y_s ~ y_t: these two are subtracted first
@@ -71,7 +71,7 @@ template <class T, class Distance = l2_distance>
 struct bootstrap_heun_op {
   Distance distance;  ///< rho
   /// `second` holds a, b of the second teacher call, at time s.
-  BOOT_HD element_result<1, T> operator()(const bootstrap_row<T>& p, T y_s, T y_t, T f1, T x2, T out_c,
+  BOOT_HD BOOT_FORCE_INLINE element_result<1, T> operator()(const bootstrap_row<T>& p, T y_s, T y_t, T f1, T x2, T out_c,
                                           T out_n) const noexcept {
     const T f2 = clip(clean_signal(p.a, p.b, x2, guided_output(p.guidance, out_c, out_n)), p.low, p.high);
     const T r = (y_s - y_t) - p.step * (f1 - y_t) - p.heun * (f2 - f1);
@@ -84,7 +84,7 @@ template <class T, class Distance = l2_distance>
 struct boundary_op {
   Distance distance;  ///< rho
   /// The gradient with respect to the student's output and the weighted loss term.
-  BOOT_HD element_result<1, T> operator()(const bootstrap_row<T>& p, T y, T x, T out_c, T out_n) const noexcept {
+  BOOT_HD BOOT_FORCE_INLINE element_result<1, T> operator()(const bootstrap_row<T>& p, T y, T x, T out_c, T out_n) const noexcept {
     const T r = y - clip(clean_signal(p.a, p.b, x, guided_output(p.guidance, out_c, out_n)), p.low, p.high);
     return {{p.gradient_scale * p.weight * distance.derivative(r)}, p.loss_scale * p.weight * distance.value(r)};
   }
@@ -95,7 +95,7 @@ template <class T, class Distance = l2_distance>
 struct regression_op {
   Distance distance;  ///< rho
   /// The gradient with respect to the student's output and the weighted loss term.
-  BOOT_HD element_result<1, T> operator()(const bootstrap_row<T>& p, T y, T target) const noexcept {
+  BOOT_HD BOOT_FORCE_INLINE element_result<1, T> operator()(const bootstrap_row<T>& p, T y, T target) const noexcept {
     const T r = y - target;
     return {{p.gradient_scale * p.weight * distance.derivative(r)}, p.loss_scale * p.weight * distance.value(r)};
   }

@@ -10,19 +10,19 @@ namespace boot::inline v0 {
 
 /// Classifier-free guidance: out_n + w (out_c - out_n). With out_c = out_n it is exactly out_n, whatever w.
 template <class T>
-[[nodiscard]] BOOT_HD constexpr T guided_output(T w, T out_c, T out_n) noexcept {
+[[nodiscard]] BOOT_HD BOOT_FORCE_INLINE constexpr T guided_output(T w, T out_c, T out_n) noexcept {
   return out_n + w * (out_c - out_n);
 }
 
 /// f = a x + b out, the clean signal behind any kind of prediction.
 template <class T>
-[[nodiscard]] BOOT_HD constexpr T clean_signal(T a, T b, T x, T out) noexcept {
+[[nodiscard]] BOOT_HD BOOT_FORCE_INLINE constexpr T clean_signal(T a, T b, T x, T out) noexcept {
   return a * x + b * out;
 }
 
 /// `f` held within [low, high]; NaN stays NaN.
 template <class T>
-[[nodiscard]] BOOT_HD constexpr T clip(T f, T low, T high) noexcept {
+[[nodiscard]] BOOT_HD BOOT_FORCE_INLINE constexpr T clip(T f, T low, T high) noexcept {
   f = f < low ? low : f;
   return f > high ? high : f;
 }
@@ -39,7 +39,7 @@ struct affine_row {
 template <class T>
 struct clean_signal_op {
   /// One element.
-  BOOT_HD element_result<1, T> operator()(const affine_row<T>& p, T x, T out_c, T out_n) const noexcept {
+  BOOT_HD BOOT_FORCE_INLINE element_result<1, T> operator()(const affine_row<T>& p, T x, T out_c, T out_n) const noexcept {
     return {{clip(clean_signal(p.a, p.b, x, guided_output(p.guidance, out_c, out_n)), p.low, p.high)}, T{0}};
   }
 };
@@ -48,7 +48,7 @@ struct clean_signal_op {
 template <class T>
 struct affine_op {
   /// One element.
-  BOOT_HD element_result<1, T> operator()(const affine_row<T>& p, T x, T out) const noexcept {
+  BOOT_HD BOOT_FORCE_INLINE element_result<1, T> operator()(const affine_row<T>& p, T x, T out) const noexcept {
     return {{clean_signal(p.a, p.b, x, out)}, T{0}};
   }
 };
@@ -58,7 +58,7 @@ struct affine_op {
 template <class T>
 struct threshold_op {
   /// One element.
-  BOOT_HD element_result<1, T> operator()(const T& q, T f) const noexcept { return {{clip(f, -q, q) / q}, T{0}}; }
+  BOOT_HD BOOT_FORCE_INLINE element_result<1, T> operator()(const T& q, T f) const noexcept { return {{clip(f, -q, q) / q}, T{0}}; }
 };
 
 }  // namespace boot::inline v0

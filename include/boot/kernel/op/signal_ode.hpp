@@ -20,7 +20,7 @@ struct ode_row {
 template <class T>
 struct perturb_op {
   /// One element.
-  BOOT_HD element_result<1, T> operator()(const ode_row<T>& p, T y, T eps) const noexcept {
+  BOOT_HD BOOT_FORCE_INLINE element_result<1, T> operator()(const ode_row<T>& p, T y, T eps) const noexcept {
     return {{p.alpha * y + p.sigma * eps}, T{0}};
   }
 };
@@ -29,7 +29,7 @@ struct perturb_op {
 template <class T>
 struct start_op {
   /// One element.
-  BOOT_HD element_result<1, T> operator()(const ode_row<T>& p, T eps) const noexcept {
+  BOOT_HD BOOT_FORCE_INLINE element_result<1, T> operator()(const ode_row<T>& p, T eps) const noexcept {
     return {{p.sigma * eps}, T{0}};
   }
 };
@@ -39,7 +39,7 @@ struct start_op {
 template <class T>
 struct signal_euler_op {
   /// One element.
-  BOOT_HD element_result<2, T> operator()(const ode_row<T>& p, T y, T f, T eps) const noexcept {
+  BOOT_HD BOOT_FORCE_INLINE element_result<2, T> operator()(const ode_row<T>& p, T y, T f, T eps) const noexcept {
     const T next = y + p.step * (f - y);
     return {{next, p.alpha * next + p.sigma * eps}, T{0}};
   }
@@ -49,7 +49,7 @@ struct signal_euler_op {
 template <class T>
 struct signal_heun_op {
   /// One element.
-  BOOT_HD element_result<2, T> operator()(const ode_row<T>& p, T y, T f1, T f2, T eps) const noexcept {
+  BOOT_HD BOOT_FORCE_INLINE element_result<2, T> operator()(const ode_row<T>& p, T y, T f1, T f2, T eps) const noexcept {
     const T next = y + p.heun * (f2 - f1);
     return {{next, p.alpha * next + p.sigma * eps}, T{0}};
   }
@@ -59,7 +59,7 @@ struct signal_heun_op {
 template <class T>
 struct ddim_op {
   /// One element.
-  BOOT_HD element_result<1, T> operator()(const ode_row<T>& p, T x, T f) const noexcept {
+  BOOT_HD BOOT_FORCE_INLINE element_result<1, T> operator()(const ode_row<T>& p, T x, T f) const noexcept {
     return {{p.x_factor * x + p.f_factor * f}, T{0}};
   }
 };
@@ -68,7 +68,7 @@ struct ddim_op {
 template <class T>
 struct stochastic_op {
   /// One element.
-  BOOT_HD element_result<1, T> operator()(const ode_row<T>& p, T x, T f, T z) const noexcept {
+  BOOT_HD BOOT_FORCE_INLINE element_result<1, T> operator()(const ode_row<T>& p, T x, T f, T z) const noexcept {
     return {{p.x_factor * x + p.f_factor * f + p.noise_factor * z}, T{0}};
   }
 };

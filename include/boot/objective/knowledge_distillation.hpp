@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: MIT
+/// Direct knowledge distillation (Luhman and Luhman 2021): regression on the endpoints of the teacher's own trajectories.
+#pragma once
+
+#include <boot/objective/trajectory.hpp>
+
+#include <optional>
+#include <utility>
+
+namespace boot::inline v0 {
+
+/// Options of knowledge_distillation.
+struct knowledge_distillation_options {
+  std::int64_t steps = 16;                      ///< of the teacher, equal in t
+  target_solver target = target_solver::euler;  ///< Euler (DDIM) or Heun
+  std::int64_t pool = 0;                        ///< > 0: endpoints of that many noises are made once and drawn from; 0: online
+  std::int64_t pool_batch = 256;                ///< samples made together for the pool
+  clean_signal_limits limits = {};              ///< clip of the teacher's clean signal
+};
+
+/// L = E ||y(eps, t_min) - endpoint of the teacher's trajectory from eps||^2, the mean over elements as the norm.
+///
+/// Online, every step draws fresh noise and costs `steps` teacher calls. With a pool the endpoints are made at the first
+/// step (or by prepare()) from the seed alone: a resumed run makes the same ones again.
+///
+/// Holds references: teacher and student must outlive it. Noise and conditions are functions of the request.
+template <class Teacher, class Student, NoiseSchedule Schedule, class Source = no_condition_source,
+          class Distance = l2_distance>
+class knowledge_distillation {
+ public:
+  using scalar_type = typename scalar_of<Student>::type;               ///< T
+  using device_type = typename detail::student_device<Student>::type;  ///< D
+  using condition_type = condition_of<Source, device_type>;            ///< of a batch
+
+  /// Step number under which the pool's noises and conditions are drawn: beyond any step of a run.
+  static constexpr std::int64_t pool_step = static_cast<std::int64_t>(max_random_step);
+
+  /// Throws boot::error for options that make no sense, and for an epsilon student where alpha(t_max) = 0.
+  knowledge_distillation(const Teacher& teacher, Student& student, Schedule schedule,
+                         knowledge_distillation_options options = {}, Source source = {}, Distance distance = {})
+      : teacher_(&teacher),
+        student_(&student),
+        schedule_(std::move(schedule)),
+        options_(options),
+        source_(std::move(source)),
+        distance_(distance) {
+    check_teacher<Teacher, device_type, condition_type, scalar_type>();
+    check_student<Student, device_type, condition_type, scalar_type>();
+    validate_schedule(schedule_);
+    const auto& o = options_;
+    require(o.steps > 0, "boot: knowledge_distillation with {} teacher steps; needs at least 1, 16 is a good start",
+            o.steps);
+    require(o.pool >= 0 && o.pool < (std::int64_t{1} << 32) && o.pool_batch > 0,
+            "boot: knowledge_distillation with a pool of {} made {} at a time; needs a pool from 0 (online) to 2^32 - 1 "
+            "and at least 1 at a time",
+            o.pool, o.pool_batch);
+    check_pair(teacher, student, o.limits);
+    signal_ = student_signal(student.prediction(), schedule_);
+  }
+  knowledge_distillation(Teacher&&, Student&, Schedule, knowledge_distillation_options = {}, Source = {},
+                         Distance = {}) = delete;
+
+  /// Makes the pool of this seed, if there is to be one and it is not there yet; the first step does it otherwise.
+  void prepare(const device_type& dev, std::uint64_t seed) {
+    using T = scalar_type;
+    if (options_.pool == 0 || pool_seed_ == seed) return;
+    const shape one = student_->sample_shape();
+    if (pool_.size() == 0) pool_ = tensor<T, device_type>(dev, one.batched(options_.pool));
+    for (std::int64_t first = 0; first < options_.pool; first += options_.pool_batch) {
+      const std::int64_t count = std::min(options_.pool_batch, options_.pool - first);
+      samples_.resize(static_cast<std::size_t>(count));
+      for (std::size_t i = 0; i < samples_.size(); ++i) samples_[i] = first + static_cast<std::int64_t>(i);
+      const view<T, device_type> eps = eps_.get(dev, one.batched(count));
+      draw_noise(dev, seed, pool_step, eps);
+      endpoints(dev, eps, source_(dev, seed, pool_step, samples_), pool_.get().rows(first, count));
+    }
+    pool_seed_ = seed;
+  }
+
+  /// Loss of the requested part of a batch; its gradient is added to the student's.
+  loss_report operator()(const device_type& dev, const batch_request& request) {
+    using T = scalar_type;
+    const std::int64_t n = student_->sample_shape().size(), total = request.count;
+    const shape all = student_->sample_shape().batched(total);
+    if (total == 0) return {};
+    prepare(dev, request.seed);
+    const bool stored = options_.pool > 0;
+    const counter_key choice{request.seed, stream::shuffle, static_cast<std::uint64_t>(request.step)};
+    samples_.resize(static_cast<std::size_t>(total));
+    for (std::size_t i = 0; i < samples_.size(); ++i) {
+      samples_[i] = request.first + static_cast<std::int64_t>(i);
+      if (stored)
+        samples_[i] = uniform_index(static_cast<std::uint32_t>(options_.pool), choice,
+                                    static_cast<std::uint64_t>(samples_[i]), 0);
+    }
+    const std::int64_t step = stored ? pool_step : request.step;
+    const view<T, device_type> eps = eps_.get(dev, all), start = start_.get(dev, all), target = target_.get(dev, all);
+    draw_noise(dev, request.seed, step, eps);
+    const condition_type condition = source_(dev, request.seed, step, samples_);
+    if (stored) {
+      for (std::int64_t i = 0; i < total; ++i)
+        copy(dev, view<const T, device_type>(pool_.get().rows(samples_[static_cast<std::size_t>(i)], 1)),
+             target.rows(i, 1));
+    } else {
+      endpoints(dev, eps, condition, target);
+    }
+
+    auto& ode = start_rows_.host(total);
+    auto& signal = signal_rows_.host(total);
+    auto& rows = loss_rows_.host(total);
+    const double share = 1 / (static_cast<double>(n) * static_cast<double>(request.batch()));
+    for (std::size_t k = 0; k < rows.size(); ++k) {
+      ode[k] = {0, static_cast<T>(schedule_.sigma(schedule_.t_max())), 0, 0, 0, 0, 0};
+      signal[k] = {static_cast<T>(signal_.a), static_cast<T>(signal_.b), 0, 0, 0};
+      rows[k] = {0, 0, 0, 0, 0, 1, static_cast<T>(share), static_cast<T>(share * signal_.b), 0, 0};
+    }
+    for_each_element<T>(dev, start_op<T>{}, start_rows_.upload(dev), total, n, inputs<T>(eps.data()),
+                        outputs<T>(start.data()));
+    auto tape = student_->record(dev, view<const T, device_type>(start),
+                                 source_times_.set(dev, *student_, schedule_.t_max(), total),
+                                 target_times_.set(dev, *student_, schedule_.t_min(), total), condition);
+    const view<T, device_type> y = y_.get(dev, all), gradient = gradient_.get(dev, all);
+    for_each_element<T>(dev, affine_op<T>{}, signal_rows_.upload(dev), total, n,
+                        inputs<T, T>(start.data(), tape.output().data()), outputs<T>(y.data()));
+    T* const sums = sums_.get(dev, {total}).data();
+    T* const scratch = partials_.get(dev, {element_partials(dev, total, n)}).data();
+    for_each_element<T>(dev, regression_op<T, Distance>{distance_}, loss_rows_.upload(dev), total, n,
+                        inputs<T, T>(y.data(), target.data()), outputs<T>(gradient.data()), sums, scratch);
+    tape.backward(dev, gradient);
+    loss_report report;
+    report.part[0] = {"knowledge_distillation", ordered_sum(dev, sums, total, host_)};
+    report.total = report.part[0].second;
+    return report;
+  }
+
+  /// What is trained.
+  [[nodiscard]] Student& student() const noexcept { return *student_; }
+  /// What teaches.
+  [[nodiscard]] const Teacher& teacher() const noexcept { return *teacher_; }
+  /// The schedule.
+  [[nodiscard]] const Schedule& schedule() const noexcept { return schedule_; }
+  /// As given.
+  [[nodiscard]] const knowledge_distillation_options& options() const noexcept { return options_; }
+  /// What to know before training, one sentence each; for the dry run.
+  [[nodiscard]] std::vector<std::string> warnings() const {
+    return student_warnings(student_->prediction(), schedule_);
+  }
+  /// Calls of one step; a pool's are spent before the first.
+  [[nodiscard]] objective_cost describe(std::int64_t batch) const {
+    const double b = static_cast<double>(batch);
+    return {options_.pool > 0 ? 0 : b * trajectory_type::cost(schedule_, options_.steps, options_.target), 0, b};
+  }
+
+ private:
+  using trajectory_type = teacher_trajectory<Teacher, condition_type, scalar_type, device_type>;
+
+  void draw_noise(const device_type& dev, std::uint64_t seed, std::int64_t step, view<scalar_type, device_type> eps) {
+    fill_noise(dev, counter_key{seed, stream::noise, static_cast<std::uint64_t>(step)},
+               std::span<const std::int64_t>(samples_), eps);
+  }
+  void endpoints(const device_type& dev, view<const scalar_type, device_type> eps, const condition_type& condition,
+                 view<scalar_type, device_type> y) {
+    trajectory_(dev, *teacher_, schedule_, options_.steps, options_.target, options_.limits, eps, condition, y);
+  }
+
+  const Teacher* teacher_;
+  Student* student_;
+  Schedule schedule_;
+  knowledge_distillation_options options_;
+  Source source_;
+  Distance distance_;
+  affine_coefficients signal_;
+  std::optional<std::uint64_t> pool_seed_;
+  tensor<scalar_type, device_type> pool_;
+  std::vector<std::int64_t> samples_;
+  std::vector<scalar_type> host_;
+  detail::row_table<ode_row<scalar_type>, device_type> start_rows_;
+  detail::row_table<affine_row<scalar_type>, device_type> signal_rows_;
+  detail::row_table<bootstrap_row<scalar_type>, device_type> loss_rows_;
+  detail::workspace<scalar_type, device_type> eps_, start_, target_, y_, gradient_, sums_, partials_;
+  times_buffer<device_type, scalar_type> source_times_, target_times_;
+  trajectory_type trajectory_;
+};
+
+template <class Teacher, class Student, class Schedule>
+knowledge_distillation(const Teacher&, Student&, Schedule, knowledge_distillation_options = {})
+    -> knowledge_distillation<Teacher, Student, Schedule>;
+
+}  // namespace boot::inline v0

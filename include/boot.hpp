@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-/// The CPU library in one include, without what needs JSON: io/safetensors, io/parameters and train/checkpoint are
-/// named.
+/// The CPU library in one include, without what needs JSON: io/safetensors, io/parameters and train/checkpoint are named.
 #pragma once
 
 #include <boot/config.hpp>
@@ -9,16 +8,27 @@
 #include <boot/kernel/cpu/for_each.hpp>
 #include <boot/kernel/cpu/noise.hpp>
 #include <boot/kernel/cpu/optimizer.hpp>
+#include <boot/kernel/cpu/quantile.hpp>
+#include <boot/model/gaussian.hpp>
 #include <boot/model/gaussian_mixture.hpp>
+#include <boot/model/guided.hpp>
 #include <boot/model/mlp.hpp>
 #include <boot/nn/cpu/operations.hpp>
 #include <boot/objective/bootstrap.hpp>
-#include <boot/optim/adamw.hpp>
-#include <boot/optim/learning_rate.hpp>
+#include <boot/objective/denoising.hpp>
+#include <boot/objective/fixed_point.hpp>
+#include <boot/objective/sources.hpp>
+#include <boot/sampler/ddim.hpp>
+#include <boot/sampler/ddpm.hpp>
+#include <boot/sampler/dpm_solver.hpp>
+#include <boot/sampler/heun.hpp>
+#include <boot/sampler/one_step.hpp>
+#include <boot/sampler/refined.hpp>
 #include <boot/schedule/cosine.hpp>
 #include <boot/schedule/discrete.hpp>
 #include <boot/schedule/edm.hpp>
 #include <boot/schedule/flow.hpp>
 #include <boot/schedule/linear.hpp>
 #include <boot/schedule/shifted.hpp>
+#include <boot/train/distiller.hpp>
 #include <boot/version.hpp>

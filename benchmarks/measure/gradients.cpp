@@ -10,6 +10,10 @@
 #include <boot/model/mlp.hpp>
 #include <boot/nn/cpu/operations.hpp>
 #include <boot/objective/bootstrap.hpp>
+#include <boot/objective/denoising.hpp>
+#include <boot/objective/fixed_point.hpp>
+#include <boot/objective/knowledge_distillation.hpp>
+#include <boot/objective/progressive_distillation.hpp>
 #include <boot/schedule/cosine.hpp>
 #include <boot/schedule/edm.hpp>
 #include <boot/schedule/flow.hpp>
@@ -344,6 +348,137 @@ void bootstrap_case(collector& all, const Schedule& schedule, const setting& s, 
                       dev, student.parameters(), [&] { return frozen_loss(b, terms, s.huber); }, options));
 }
 
+std::vector<double> noise_of(const boot::batch_request& r, std::int64_t sample) {
+  std::vector<double> eps(3);
+  for (std::size_t j = 0; j < 3; ++j)
+    eps[j] = static_cast<double>(
+        boot::normal(boot::counter_key{r.seed, boot::stream::noise, static_cast<std::uint64_t>(r.step)},
+                     static_cast<std::uint64_t>(sample), j));
+  return eps;
+}
+
+// A teacher and a student of the same kind, and the comparison with terms computed before anything moves.
+template <class Schedule>
+struct pair_of_models {
+  model teacher{device{}, boot::mlp(network_options(false)), {boot::prediction_kind::v}, 1};
+  model student{device{}, boot::mlp(network_options(true)), {boot::prediction_kind::v}, 2};
+  Schedule schedule{};
+  pair_of_models() {
+    fill(teacher, 1000);
+    fill(student, 2000);
+    boot::fill_zero(device{}, student.parameters().gradient());
+  }
+  [[nodiscard]] bench<Schedule> reference() { return {device{}, teacher, student, schedule}; }
+  void compare(collector& all, const std::string& name, double loss, const std::vector<term>& terms,
+               const boot::testing::gradient_check_options& options) {
+    const auto b = reference();
+    const double expected = frozen_loss(b, terms, 0);
+    all.take(name + ", loss", std::abs(loss - expected) / std::abs(expected));
+    all.add(name, boot::testing::compare_gradient(
+                      device{}, student.parameters(), [&] { return frozen_loss(b, terms, 0); }, options));
+  }
+};
+
+const boot::batch_request whole{.seed = 17, .step = 3, .first = 0, .count = 12, .total = 12, .progress = 0.4};
+
+// Upwind fixed point: y(t) -> f(x^_t, t) + (y(t + h) - y(t)) / (h lambda'), and the boundary where it is not contained.
+template <class Schedule>
+void fixed_point_case(collector& all, const std::string& name, double dlambda(double), double beta,
+                      const boot::testing::gradient_check_options& options) {
+  pair_of_models<Schedule> m;
+  boot::fixed_point_options o;
+  if (beta > 0) o.boundary_weight = beta;
+  boot::fixed_point objective(m.teacher, m.student, m.schedule, o);
+  const double loss = objective(device{}, whole).total;
+  const auto b = m.reference();
+  const double t_min = m.schedule.t_min(), t_max = m.schedule.t_max(), h = o.delta * (t_max - t_min);
+  std::vector<term> terms;
+  for (std::int64_t i = 0; i < whole.count; ++i) {
+    const std::vector<double> eps = noise_of(whole, i);
+    if (beta > 0 && i % 4 == 3) {
+      terms.push_back({eps, b.f(b.start(eps), t_max), t_max, beta / 3});
+      continue;
+    }
+    const double u = boot::uniform_double(boot::counter_key{whole.seed, boot::stream::time, 3}, static_cast<std::uint64_t>(i), 0);
+    const double t = std::min(t_min + u * (t_max - t_min), t_max - h / 64), next = std::min(t + h, t_max);
+    const std::vector<double> y = b.y(eps, t), later = b.y(eps, next);
+    std::vector<double> target = b.f(b.noised(y, eps, t), t);
+    for (std::size_t j = 0; j < 3; ++j) target[j] += (later[j] - y[j]) / (next - t) / dlambda(t);
+    terms.push_back({eps, target, t, 1.0 / (beta > 0 ? 9 : 12)});
+  }
+  m.compare(all, name, loss, terms, options);
+}
+
+// Regression on the endpoint of the teacher's own chain.
+void knowledge_case(collector& all, bool heun, const boot::testing::gradient_check_options& options) {
+  pair_of_models<boot::cosine_schedule> m;
+  boot::knowledge_distillation_options o;
+  o.steps = 5;
+  o.target = heun ? boot::target_solver::heun : boot::target_solver::euler;
+  boot::knowledge_distillation objective(m.teacher, m.student, m.schedule, o);
+  const double loss = objective(device{}, whole).total;
+  const auto b = m.reference();
+  const double t_min = m.schedule.t_min(), t_max = m.schedule.t_max();
+  std::vector<term> terms;
+  for (std::int64_t i = 0; i < whole.count; ++i) {
+    const std::vector<double> eps = noise_of(whole, i);
+    std::vector<double> y = b.f(b.start(eps), t_max);
+    for (int k = 0; k < 5; ++k) {
+      const double t = t_max - (t_max - t_min) * k / 5, s = k == 4 ? t_min : t_max - (t_max - t_min) * (k + 1) / 5;
+      const double at = m.schedule.alpha(t), st = m.schedule.sigma(t), as = m.schedule.alpha(s), ss = m.schedule.sigma(s);
+      const double d = 1 - at * ss / (st * as);
+      const std::vector<double> f1 = b.f(b.noised(y, eps, t), t);
+      for (std::size_t j = 0; j < 3; ++j) y[j] += d * (f1[j] - y[j]);
+      if (!heun) continue;
+      const std::vector<double> f2 = b.f(b.noised(y, eps, s), s);
+      for (std::size_t j = 0; j < 3; ++j) y[j] += (d >= 1 ? 1 : 1 + d / std::log1p(-d)) * (f2[j] - f1[j]);
+    }
+    terms.push_back({eps, y, t_min, 1.0 / 12});
+  }
+  m.compare(all, heun ? "knowledge distillation, Heun" : "knowledge distillation, Euler", loss, terms, options);
+}
+
+// Targets that do not depend on the student (data, a frozen teacher's steps): the reported loss is differentiated as it is.
+template <class Objective>
+void own_loss_case(collector& all, const std::string& name, Objective& objective, model& student,
+                   const boot::testing::gradient_check_options& options) {
+  const device dev;
+  boot::fill_zero(dev, student.parameters().gradient());
+  const boot::batch_request request{.seed = 17, .step = 0, .first = 0, .count = 12, .total = 12, .progress = 0.4};
+  static_cast<void>(objective(dev, request));
+  all.add(name, boot::testing::compare_gradient(
+                    dev, student.parameters(), [&] { return objective(dev, request).total; }, options));
+}
+
+void other_objectives(collector& all, const boot::testing::gradient_check_options& options) {
+  constexpr double pi = std::numbers::pi;
+  fixed_point_case<boot::cosine_schedule>(
+      all, "fixed point cosine", [](double t) { return pi / std::sin(pi * t); }, 0, options);
+  fixed_point_case<boot::flow_schedule>(
+      all, "fixed point flow, boundary", [](double t) { return 1 / (t * (1 - t)); }, 0.7, options);
+  fixed_point_case<boot::linear_schedule>(
+      all, "fixed point linear, boundary",
+      [](double t) {
+        const double b = 0.1 * t + 0.5 * 19.9 * t * t, alpha2 = std::exp(-b);
+        return 0.5 * (0.1 + 19.9 * t) * (1 + alpha2 / (1 - alpha2));
+      },
+      0.5, options);
+  knowledge_case(all, false, options);
+  knowledge_case(all, true, options);
+  pair_of_models<boot::cosine_schedule> m;
+  boot::progressive_distillation_options o;
+  o.first_steps = 4;
+  boot::progressive_distillation progressive(m.teacher, m.student, m.schedule, o);
+  own_loss_case(all, "progressive distillation", progressive, m.student, options);
+  const std::vector<double> data = numbers(9 * 3, 31);
+  for (const auto kind : {boot::prediction_kind::v, boot::prediction_kind::sample}) {
+    model denoiser(device{}, boot::mlp(network_options(false)), {kind}, 2);
+    fill(denoiser, 3000);
+    boot::denoising denoising(denoiser, m.schedule, matrix_view{data.data(), {9, 3}});
+    own_loss_case(all, fmt::format("denoising, {}", boot::to_string(kind)), denoising, denoiser, options);
+  }
+}
+
 void objectives(collector& all, const boot::testing::gradient_check_options& options) {
   const boot::cosine_schedule cosine;
   const boot::flow_schedule flow;
@@ -418,6 +553,7 @@ int main(int argc, char** argv) try {
     layers(all, options);
     models(all, options);
     objectives(all, options);
+    other_objectives(all, options);
   }
   report.config("cases", all.cases);
   report.config("elements", all.elements);

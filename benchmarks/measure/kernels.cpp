@@ -82,16 +82,6 @@ class plain_copy {
       });
     });
   }
-  /// The quickest of the three, each run once; `wins` counts which it was.
-  double best(std::array<int, 3>& wins) {
-    std::size_t winner = 0;
-    std::array<double, 3> s{};
-    for (std::size_t k = 0; k < s.size(); ++k) s[k] = seconds(k);
-    for (std::size_t k = 1; k < s.size(); ++k)
-      if (s[k] < s[winner]) winner = k;
-    ++wins[winner];
-    return s[winner];
-  }
 
  private:
   cpu dev_;
@@ -101,15 +91,15 @@ class plain_copy {
 
 /// What comparing one kernel with the copies gave.
 struct comparison {
-  double share = 0;           ///< the copy's time over the kernel's, median of the rounds
+  double share = 0;           ///< the best copy's time over the kernel's, median of the rounds
   double spread = 0;          ///< its quartiles' distance over the median
   double gigabytes = 0;       ///< the kernel's, per second
   double copy_gigabytes = 0;  ///< the best copy's
-  std::string winner;         ///< which copy was best most often
+  std::string copy;           ///< which copy that is
 
   [[nodiscard]] std::string text() const {
     return fmt::format("{:.1f} GB/s against {:.1f} GB/s of {}, quartiles {:.0f} % apart", gigabytes, copy_gigabytes,
-                       winner, 100 * spread);
+                       copy, 100 * spread);
   }
 };
 void to_json(boot::measure::json& j, const comparison& c) {
@@ -117,19 +107,49 @@ void to_json(boot::measure::json& j, const comparison& c) {
        {"spread", c.spread},
        {"gb_per_s", c.gigabytes},
        {"copy_gb_per_s", c.copy_gigabytes},
-       {"copy", c.winner}};
+       {"copy", c.copy}};
 }
 
-/// Alternating rounds of `kernel` and of the copies that read and write as many bytes, half of them each.
+/// Rounds in which `kernel` and the copies that read and write as many bytes, half of them each, take turns. The best
+/// copy is the one against which the kernel looks worst.
 template <class F>
 comparison compare(const cpu& dev, double bytes, int rounds, const F& kernel) {
+  constexpr int calls = 3;  // of each in a round
   plain_copy copy(dev, static_cast<std::int64_t>(bytes / 2 / sizeof(float)));
-  std::array<int, 3> wins{};
-  const auto r = boot::bench::paired_rounds([&] { return copy.best(wins); }, [&] { return seconds_of(kernel); },
-                                            {.rounds = rounds, .warm_up = 2});
-  const auto winner = static_cast<std::size_t>(std::max_element(wins.begin(), wins.end()) - wins.begin());
-  return {r.ratio.median, r.ratio.relative_spread(), bytes * 1e-9 / r.b.median, bytes * 1e-9 / r.a.median,
-          plain_copy::names[winner]};
+  std::array<std::vector<double>, plain_copy::names.size()> shares, seconds;
+  const auto time_copies = [&] {
+    std::array<double, plain_copy::names.size()> s{};
+    for (int call = 0; call < calls; ++call)
+      for (std::size_t k = 0; k < s.size(); ++k) s[k] += copy.seconds(k) / calls;
+    return s;
+  };
+  const auto time_kernel = [&] {
+    return seconds_of([&] {
+             for (int call = 0; call < calls; ++call) kernel();
+           }) /
+           calls;
+  };
+  std::vector<double> kernel_seconds;
+  for (int round = -1; round < rounds; ++round) {
+    const bool kernel_first = round % 2 != 0;
+    double own = kernel_first ? time_kernel() : 0;
+    const auto plain = time_copies();
+    if (!kernel_first) own = time_kernel();
+    if (round < 0) continue;
+    kernel_seconds.push_back(own);
+    for (std::size_t k = 0; k < plain.size(); ++k) {
+      shares[k].push_back(plain[k] / own);
+      seconds[k].push_back(plain[k]);
+    }
+  }
+  comparison out{.share = HUGE_VAL, .spread = 0, .gigabytes = 0, .copy_gigabytes = 0, .copy = {}};
+  for (std::size_t k = 0; k < shares.size(); ++k) {
+    const auto s = boot::bench::summarize(shares[k]);
+    if (s.median >= out.share) continue;
+    out = {s.median, s.relative_spread(), bytes * 1e-9 / boot::bench::summarize(kernel_seconds).median,
+           bytes * 1e-9 / boot::bench::summarize(seconds[k]).median, plain_copy::names[k]};
+  }
+  return out;
 }
 
 /// Normal numbers, so that neither side meets denormals or powers of two.

@@ -38,6 +38,20 @@
 #  define BOOT_SIMD
 #endif
 
+/// Before a BOOT_HD template that calls its argument: the argument may be host-only or device-only.
+#if BOOT_CUDA_COMPILATION
+#  define BOOT_NO_EXEC_CHECK BOOT_PRAGMA(nv_exec_check_disable)
+#else
+#  define BOOT_NO_EXEC_CHECK
+#endif
+
+/// Before a loop of constant length that is to be unrolled on a device.
+#if BOOT_CUDA_COMPILATION
+#  define BOOT_UNROLL BOOT_PRAGMA(unroll)
+#else
+#  define BOOT_UNROLL
+#endif
+
 /// Bytes of the widest vector register the target has: the tile sizes of the CPU matrix product follow it.
 #if defined(__AVX512F__)
 #  define BOOT_VECTOR_BYTES 64

@@ -19,7 +19,8 @@ namespace boot::inline v0 {
 /// f(x, t) = mu + alpha S^2/(alpha^2 S^2 + sigma^2) (x - alpha mu), computed in float64; a Teacher for any condition,
 /// which it ignores. Its probability-flow trajectories are x_s = alpha_s mu + (v_s/v_t)(x_t - alpha_t mu) with
 /// v = sqrt(alpha^2 S^2 + sigma^2), so every solver can be measured against the truth. Immutable; threads may share it.
-template <NoiseSchedule Schedule> class gaussian {
+template <NoiseSchedule Schedule>
+class gaussian {
  public:
   /// Mean and standard deviation of every coordinate, and the kind of prediction that predict() gives.
   /// Throws boot::error for no coordinates, unequal counts, or values that are not finite, and for deviations < 0.
@@ -104,7 +105,8 @@ template <NoiseSchedule Schedule> class gaussian {
     return mean_[j] + v / v_T * (alpha_T / alpha) * (y_T - mean_[j]) + of_noise * eps;
   }
   /// y_t for every row of `eps`; both are [batch, coordinates]. Throws boot::error for other shapes.
-  template <ComputeScalar T> void signal(view<const T, cpu> eps, double t, view<T, cpu> out) const {
+  template <ComputeScalar T>
+  void signal(view<const T, cpu> eps, double t, view<T, cpu> out) const {
     const std::int64_t d = sample_shape().size();
     require(eps.sample_size() == d && out.extents() == eps.extents(),
             "boot: a gaussian in {} dimensions got noise of shape {} and out of shape {}; both must be batches of its "
@@ -114,7 +116,8 @@ template <NoiseSchedule Schedule> class gaussian {
       out[i] = static_cast<T>(signal(static_cast<std::size_t>(i % d), static_cast<double>(eps[i]), t));
   }
   /// The end of every trajectory: y at t_min, the image that a perfect solver or student gives for `eps`.
-  template <ComputeScalar T> void endpoint(view<const T, cpu> eps, view<T, cpu> out) const {
+  template <ComputeScalar T>
+  void endpoint(view<const T, cpu> eps, view<T, cpu> out) const {
     signal(eps, schedule_.t_min(), out);
   }
 

@@ -21,15 +21,25 @@ namespace boot::inline v0 {
 /// The negative condition of plain classifier-free guidance: the condition's own null.
 struct use_null {
   /// c.null().
-  template <Condition C> [[nodiscard]] C operator()(const C& c) const { return c.null(); }
+  template <Condition C>
+  [[nodiscard]] C operator()(const C& c) const {
+    return c.null();
+  }
 };
 
 namespace detail {
 
 // The part of a condition that is a guidance scale, of whatever device and scalar; void when it has none.
-template <class C> struct guidance_part { using type = void; };
-template <class D, class T> struct guidance_part<guidance_scale<D, T>> { using type = guidance_scale<D, T>; };
-template <class First, class... Rest> struct guidance_part<conditions<First, Rest...>> {
+template <class C>
+struct guidance_part {
+  using type = void;
+};
+template <class D, class T>
+struct guidance_part<guidance_scale<D, T>> {
+  using type = guidance_scale<D, T>;
+};
+template <class First, class... Rest>
+struct guidance_part<conditions<First, Rest...>> {
   using here = typename guidance_part<First>::type;
   using type =
       typename std::conditional_t<std::is_void_v<here>, guidance_part<conditions<Rest...>>, guidance_part<First>>::type;
@@ -38,12 +48,14 @@ template <class First, class... Rest> struct guidance_part<conditions<First, Res
 // Buffers of a teacher whose device and scalar are known only inside its member templates.
 class guided_buffers {
  public:
-  template <class T, class D> struct typed {
+  template <class T, class D>
+  struct typed {
     tensor<T, D> conditional, negative;
     tensor<affine_row<T>, D> rows;
     std::vector<affine_row<T>> host_rows;
   };
-  template <class T, class D> typed<T, D>& get() {
+  template <class T, class D>
+  typed<T, D>& get() {
     static const char tag = 0;  // its address tells the instantiations apart
     if (tag_ != &tag) {
       held_ = std::make_shared<typed<T, D>>();
@@ -67,7 +79,8 @@ class guided_buffers {
 ///
 /// The scale w is fixed, or taken per sample from the guidance_scale inside the condition. Holds a reference to the
 /// teacher, which must outlive it. One call at a time per object: predict() has buffers of its own.
-template <class Teacher, class Negative = use_null> class guided {
+template <class Teacher, class Negative = use_null>
+class guided {
  public:
   using scalar_type = typename scalar_of<Teacher>::type;  ///< what the teacher computes in
 
@@ -119,7 +132,8 @@ template <class Teacher, class Negative = use_null> class guided {
                         inputs<T, T, T>(out_c.data(), out_c.data(), out_n.data()), outputs<T>(out.data()));
   }
   /// w of sample i: the fixed scale, or that of the condition. Throws boot::error when there is neither.
-  template <Condition C> [[nodiscard]] double guidance(const C& condition, std::int64_t i) const {
+  template <Condition C>
+  [[nodiscard]] double guidance(const C& condition, std::int64_t i) const {
     if (scale_) return *scale_;
     using part = typename detail::guidance_part<C>::type;
     if constexpr (std::is_void_v<part>) {
@@ -157,7 +171,9 @@ template <class Teacher, class Negative = use_null> class guided {
   mutable detail::guided_buffers buffers_;
 };
 
-template <class Teacher> guided(const Teacher&) -> guided<Teacher>;
-template <class Teacher> guided(const Teacher&, double) -> guided<Teacher>;
+template <class Teacher>
+guided(const Teacher&) -> guided<Teacher>;
+template <class Teacher>
+guided(const Teacher&, double) -> guided<Teacher>;
 
 }  // namespace boot::inline v0

@@ -42,7 +42,9 @@ class mlp {
     }
     if (o.classes > 0) class_embedding_.emplace(o.classes, o.width);
     if (o.guidance_scale_input > 0) {
-      guidance_embedding_.emplace(o.time, o.width);
+      sinusoid_options scaled = o.time;
+      scaled.factor = o.guidance_scale_input;
+      guidance_embedding_.emplace(scaled, o.width);
       guidance_embedding_->linear_2.zero();
     }
     for (std::int64_t i = 1; i < o.hidden_layers; ++i) layers_.emplace_back(o.width, o.width);

@@ -107,6 +107,7 @@ class graph {
     weights_ = weights;
     parameter_gradient_ = gradient;
     recording_ = mode == graph_mode::recorded || plan_recorded_;
+    differentiated_ = false;
     slots_.clear();
     nodes_.clear();
     places_.clear();
@@ -179,9 +180,12 @@ class graph {
   /// Adds dL/d parameters to the flat gradient, given dL/d `root`. Once per run; frees what the tape kept.
   void backward(const value& root, view<const T, D> root_gradient) {
     require(recording_, "boot: backward() on a graph that was not recorded; begin it with graph_mode::recorded");
+    require(!differentiated_,
+            "boot: backward() a second time on one recorded run; it frees what it read, so record the network again");
     require(mode_ == graph_mode::plan || root_gradient.size() == root.extents().size(),
             "boot: backward() got a gradient of shape {} for a result of shape {}", to_string(root_gradient.extents()),
             to_string(root.extents()));
+    differentiated_ = true;
     at(root.id_).external_gradient = root_gradient.data();
     at(root.id_).has_gradient = true;
     for (std::size_t i = nodes_.size(); i-- > 0;) {
@@ -197,8 +201,9 @@ class graph {
           if (n.saved >= 0) c.saved = writable(n.saved);
           n.run(n.op, device_, c);
         }
-        for (int k = 0; k < n.operands; ++k)
-          if (at(n.in[static_cast<std::size_t>(k)]).wants_gradient) plan_.backward_flop += n.flop;
+        for (int k = 0; k < n.operands; ++k)  // a matrix product per saved factor; a bias is no factor
+          if ((n.saves & (1u << k)) && at(n.in[static_cast<std::size_t>(k)]).wants_gradient)
+            plan_.backward_flop += n.flop;
         if (out.gradient_offset >= 0) places_.give(out.gradient_offset, bytes_of(out));
         out.gradient_offset = -1;
       }
@@ -342,7 +347,7 @@ class graph {
 
   D device_{};
   graph_mode mode_ = graph_mode::plan;
-  bool recording_ = false, plan_recorded_ = false;
+  bool recording_ = false, plan_recorded_ = false, differentiated_ = false;
   const parameter_layout* layout_ = nullptr;
   view<const T, D> weights_;
   view<T, D> parameter_gradient_;

@@ -68,6 +68,7 @@ struct sinusoid_options {
   bool flip_sin_to_cos = true;  ///< cosines first
   double freq_shift = 0;        ///< frequency i is exp(-ln(max_period) i / (features / 2 - freq_shift))
   double max_period = 10000;    ///< ratio of the highest to the lowest frequency
+  double factor = 1;           ///< what comes in is multiplied by this first
 };
 
 /// Sinusoids of a time, linear, SiLU, linear (diffusers' TimestepEmbedding). A uniform time is embedded once.
@@ -88,7 +89,7 @@ struct time_embedding {
   [[nodiscard]] typename G::value operator()(G& g, const times<D, T>& t) const {
     const std::int64_t rows = t.uniform ? 1 : t.batch();
     auto h = g.apply(sinusoid_op<D, T>{t.input.data(), rows, options.features, options.flip_sin_to_cos,
-                                       options.freq_shift, options.max_period});
+                                       options.freq_shift, options.max_period, options.factor});
     h = silu(g, linear_1(g, h));
     return linear_2(g, h);
   }

@@ -68,7 +68,7 @@ struct add_op {
   static constexpr unsigned saves = 0;  ///< nothing
   /// a's shape.
   [[nodiscard]] shape result(const shape& a, const shape& b) const {
-    require(a == b || a == b.with_batch(a.batch()),
+    require(a == b || (b.batch() == 1 && a == b.with_batch(a.batch())),
             "boot: cannot add shapes {} and {}; the second must equal the first or have a batch of one", to_string(a),
             to_string(b));
     return a;
@@ -158,13 +158,14 @@ struct sinusoid_op {
   std::int64_t rows, features;          ///< shape of the result
   bool cosine_first;                    ///< diffusers' flip_sin_to_cos
   double shift, max_period;             ///< diffusers' freq_shift and max_period
+  double factor;                        ///< multiplies every input
   static constexpr unsigned saves = 0;  ///< nothing
   /// [rows, features].
   [[nodiscard]] shape result() const { return {rows, features}; }
   /// Fills the rows.
   template <class C>
   void forward(const D& dev, C& c) const {
-    sinusoids(dev, input, rows, features, cosine_first, shift, max_period, c.out.data());
+    sinusoids(dev, input, rows, features, cosine_first, shift, max_period, factor, c.out.data());
   }
   /// Times have no gradient.
   template <class C>

@@ -2,6 +2,7 @@
 /// The times of one call, one per sample, together with what the model itself made of them.
 #pragma once
 
+#include <boot/core/scalar.hpp>
 #include <boot/tensor/tensor.hpp>
 
 #include <cstdint>

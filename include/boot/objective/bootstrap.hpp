@@ -6,6 +6,7 @@
 #include <boot/objective/time_sampling.hpp>
 #include <boot/objective/weighting.hpp>
 
+#include <string>
 #include <type_traits>
 #include <utility>
 
@@ -28,13 +29,18 @@ struct bootstrap_options {
 ///
 /// Holds references: teacher and student must outlive it. Noise, times and conditions are functions of the request, so
 /// a batch may be cut into parts at will. The gradient runs through y(eps, s) and y(eps, t_max) only.
-template <class Teacher, class Student, NoiseSchedule Schedule, class Source = no_condition_source,
+template <class Teacher, class Student, class Schedule, class Source = no_condition_source,
           class Distance = l2_distance>
 class bootstrap {
+  // In the body, so that a missing piece is said in one sentence before anything that needs it is compiled.
+  static_assert((check_schedule<Schedule>(), true));
+
  public:
   using scalar_type = typename scalar_of<Student>::type;                      ///< T
   using device_type = typename detail::student_device<Student>::type;         ///< D
-  using condition_type = condition_of<Source, device_type>;                   ///< of a batch
+  using condition_type = condition_of<Source, device_type>;            ///< of a batch
+  static_assert((check_teacher<Teacher, device_type, condition_type, scalar_type>(), true));
+  static_assert((check_student<Student, device_type, condition_type, scalar_type>(), true));
 
   /// Throws boot::error for options that make no sense, and for an epsilon student where alpha(t_max) = 0.
   bootstrap(const Teacher& teacher, Student& student, Schedule schedule, bootstrap_options options = {},
@@ -45,8 +51,6 @@ class bootstrap {
         options_(std::move(options)),
         source_(std::move(source)),
         distance_(distance) {
-    check_teacher<Teacher, device_type, condition_type, scalar_type>();
-    check_student<Student, device_type, condition_type, scalar_type>();
     validate_schedule(schedule_);
     const auto& o = options_;
     require(o.delta > 0 && o.delta < 1,
@@ -63,16 +67,23 @@ class bootstrap {
 
   /// Loss of the requested part of a batch; its gradient is added to the student's.
   loss_report operator()(const device_type& dev, const batch_request& request) {
+    if (request.count == 0) return {};
+    inner_ = boundary_.lay_out(request, samples_);
+    const auto eps = eps_.get(dev, student_->sample_shape().batched(request.count));
+    fill_noise(dev, counter_key{request.seed, stream::noise, static_cast<std::uint64_t>(request.step)},
+               std::span<const std::int64_t>(samples_), eps);
+    return (*this)(dev, request, view<const scalar_type, device_type>(eps));
+  }
+  /// The same for given noise, [count, sample...]: boundary samples behind the others, each kind in order.
+  loss_report operator()(const device_type& dev, const batch_request& request,
+                         view<const scalar_type, device_type> eps) {
     using T = scalar_type;
     inner_ = boundary_.lay_out(request, samples_);
     const std::int64_t n = student_->sample_shape().size(), total = request.count;
     const std::int64_t inner = inner_, boundary = total - inner;
     const shape all = student_->sample_shape().batched(total);
+    require_shape("bootstrap", "noise", eps, all);
     if (total == 0) return {};
-
-    const view<T, device_type> eps = eps_.get(dev, all);
-    fill_noise(dev, counter_key{request.seed, stream::noise, static_cast<std::uint64_t>(request.step)},
-               std::span<const std::int64_t>(samples_), eps);
     const condition_type condition = source_(dev, request.seed, request.step, samples_);
     fill_rows(request, condition, n);
     const auto* ode = ode_rows_.upload(dev);
@@ -162,6 +173,13 @@ class bootstrap {
   /// What to know before training, one sentence each; for the dry run.
   [[nodiscard]] std::vector<std::string> warnings() const {
     return student_warnings(student_->prediction(), schedule_);
+  }
+  /// The options in words: a checkpoint of a run with others is refused. User functions show only as being there.
+  [[nodiscard]] std::string fingerprint() const {
+    const auto& o = options_;
+    return fmt::format("bootstrap delta {} boundary {} of {} target {} weight {} time {} limits {} {}", o.delta,
+                       o.boundary_weight, o.boundary_fraction, static_cast<int>(o.target),
+                       o.own_weight ? -1 : static_cast<int>(o.weight), to_string(o.time), o.limits.low, o.limits.high);
   }
   /// Calls of one step.
   [[nodiscard]] objective_cost describe(std::int64_t batch) const {

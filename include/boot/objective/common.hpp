@@ -33,7 +33,12 @@ struct clean_signal_limits {
 namespace detail {
 
 template <class S>
-struct student_device;
+struct student_device {
+  static_assert(sizeof(S) == 0,
+                "boot: a Student needs `m.parameters()` returning boot::parameter_arena<T, D>&. See the contract in "
+                "boot/model/student.hpp");
+  using type = void;
+};
 template <class S>
   requires requires(S& s) { s.parameters().values(); }
 struct student_device<S> {
@@ -128,7 +133,8 @@ class boundary_samples {
   }
   /// Whether the sample with this number is one.
   [[nodiscard]] bool contains(std::int64_t sample) const noexcept { return before(sample + 1) > before(sample); }
-  /// Writes the numbers of the request's samples, boundary samples behind the others; returns how many those others are.
+  /// Writes the numbers of the request's samples, boundary samples behind the others; returns how many those others
+  /// are.
   std::int64_t lay_out(const batch_request& r, std::vector<std::int64_t>& samples) const {
     samples.clear();
     std::int64_t inner = 0;

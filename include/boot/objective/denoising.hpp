@@ -7,6 +7,7 @@
 #include <boot/objective/time_sampling.hpp>
 #include <boot/objective/weighting.hpp>
 
+#include <string>
 #include <utility>
 
 namespace boot::inline v0 {
@@ -25,15 +26,15 @@ enum class residual_space {
 
 /// Options of denoising.
 struct denoising_options {
-  data_order order = data_order::epochs;               ///< how rows are drawn
-  bool stratified = true;                              ///< one time in each of `batch` equal slices of the distribution
-  time_options time = {};                              ///< distribution of t
-  residual_space space = residual_space::prediction;   ///< where the residual is measured
-  weight_function own_weight = {};                     ///< the user's own; unset: 1. Its t and s are the time, its step 0
+  data_order order = data_order::epochs;              ///< how rows are drawn
+  bool stratified = true;                             ///< one time in each of `batch` equal slices of the distribution
+  time_options time = {};                             ///< distribution of t
+  residual_space space = residual_space::prediction;  ///< where the residual is measured
+  weight_function own_weight = {};  ///< the user's own; unset: 1. Its t and s are the time, its step 0
 };
 
-/// Row `position` of a random permutation of 0 .. count - 1, a function of (seed, epoch): a six-round Feistel network of
-/// Philox words on the next power of four, repeated until it falls below `count` (fewer than four times on average).
+/// Row `position` of a random permutation of 0 .. count - 1, a function of (seed, epoch): a six-round Feistel network
+/// of Philox words on the next power of four, repeated until it falls below `count` (fewer than four times on average).
 [[nodiscard]] inline std::int64_t permuted_row(std::int64_t position, std::int64_t count, std::uint64_t seed,
                                                std::uint64_t epoch) noexcept {
   int half = 1;
@@ -63,10 +64,14 @@ struct exact_output {
 /// alpha = 1).
 [[nodiscard]] inline exact_output exact_output_of(const prediction& p, double alpha, double sigma) {
   switch (p.kind) {
-    case prediction_kind::sample: return {1, 0};
-    case prediction_kind::epsilon: return {0, 1};
-    case prediction_kind::v: return {-sigma, alpha};
-    case prediction_kind::flow: return {-1, 1};
+    case prediction_kind::sample:
+      return {1, 0};
+    case prediction_kind::epsilon:
+      return {0, 1};
+    case prediction_kind::v:
+      return {-sigma, alpha};
+    case prediction_kind::flow:
+      return {-1, 1};
     case prediction_kind::edm: {
       // (x0 - c_skip x)/c_out with the division by sigma done by hand: exact at sigma = 0 too.
       const double d = p.sigma_data, root = std::sqrt(sigma * sigma + d * d);
@@ -97,8 +102,8 @@ class data_labels {
   /// Throws boot::error for a dropout outside [0, 1].
   explicit data_labels(std::vector<std::int32_t> labels, double dropout = 0.1)
       : labels_(std::move(labels)), dropout_(dropout) {
-    require(dropout >= 0 && dropout <= 1, "boot: label dropout {}; needs a share of the samples in [0, 1], 0.1 is common",
-            dropout);
+    require(dropout >= 0 && dropout <= 1,
+            "boot: label dropout {}; needs a share of the samples in [0, 1], 0.1 is common", dropout);
   }
   /// Labels of the rows, or null; valid until the next call.
   class_labels<D> operator()(const D& dev, std::uint64_t seed, std::int64_t step, std::span<const std::int64_t> samples,
@@ -128,10 +133,11 @@ class data_labels {
   tensor<std::int32_t, D> memory_;
 };
 
-/// L = E w ||out(alpha_t x0 + sigma_t eps, t) - exact output||^2 over rows x0 of the data, with the mean over elements as
-/// the norm. The network gets t_source = t_target = t.
+/// L = E w ||out(alpha_t x0 + sigma_t eps, t) - exact output||^2 over rows x0 of the data, with the mean over elements
+/// as the norm. The network gets t_source = t_target = t.
 ///
-/// Holds references: student and data must outlive it. Rows, times, noise and dropped labels are functions of the request.
+/// Holds references: student and data must outlive it. Rows, times, noise and dropped labels are functions of the
+/// request.
 template <class Student, NoiseSchedule Schedule, class DataCondition = no_data_condition, class Distance = l2_distance>
 class denoising {
  public:
@@ -154,12 +160,13 @@ class denoising {
     check_student<Student, device_type, condition_type, scalar_type>();
     validate_schedule(schedule_);
     const shape one = student.sample_shape();
-    require(!data.empty() && data.extents() == one.batched(data.batch()),
-            "boot: denoising got data of shape {} for a network with samples of shape {}; needs [rows, sample...] with at "
-            "least one row",
-            to_string(data.extents()), to_string(one));
-    require(data.batch() < (std::int64_t{1} << 32), "boot: denoising got {} rows of data; at most 2^32 - 1 are supported",
-            data.batch());
+    require(
+        !data.empty() && data.extents() == one.batched(data.batch()),
+        "boot: denoising got data of shape {} for a network with samples of shape {}; needs [rows, sample...] with at "
+        "least one row",
+        to_string(data.extents()), to_string(one));
+    require(data.batch() < (std::int64_t{1} << 32),
+            "boot: denoising got {} rows of data; at most 2^32 - 1 are supported", data.batch());
     condition_.check(data.batch());
   }
 
@@ -198,6 +205,13 @@ class denoising {
   [[nodiscard]] const Schedule& schedule() const noexcept { return schedule_; }
   /// As given.
   [[nodiscard]] const denoising_options& options() const noexcept { return options_; }
+  /// The options in words: a checkpoint of a run with others is refused. User functions show only as being there.
+  [[nodiscard]] std::string fingerprint() const {
+    const auto& o = options_;
+    return fmt::format("denoising rows {} order {} stratified {} time {} space {} weight {}", data_.batch(),
+                       static_cast<int>(o.order), o.stratified, to_string(o.time), static_cast<int>(o.space),
+                       o.own_weight ? "own" : "1");
+  }
   /// Calls of one step.
   [[nodiscard]] objective_cost describe(std::int64_t batch) const { return {0, 0, static_cast<double>(batch)}; }
 
@@ -236,15 +250,18 @@ class denoising {
       t_[k] = t;
       const double alpha = schedule_.alpha(t), sigma = schedule_.sigma(t);
       const exact_output wanted = exact_output_of(kind, alpha, sigma);
-      const double scale = options_.space == residual_space::prediction
-                               ? 1
-                               : clean_signal_coefficients(kind, alpha, sigma).b;
-      const double weight = options_.own_weight ? bootstrap_weight(weighting::exact, options_.own_weight, schedule_, t,
-                                                                   t, 0, r.progress)
-                                                : 1;
+      const double scale =
+          options_.space == residual_space::prediction ? 1 : clean_signal_coefficients(kind, alpha, sigma).b;
+      const double weight =
+          options_.own_weight ? bootstrap_weight(weighting::exact, options_.own_weight, schedule_, t, t, 0, r.progress)
+                              : 1;
       const double share = 1 / (static_cast<double>(n) * batch);
-      rows[k] = {static_cast<T>(scale),  static_cast<T>(scale * wanted.signal), static_cast<T>(scale * wanted.noise),
-                 static_cast<T>(weight), static_cast<T>(share),                 static_cast<T>(share * scale)};
+      rows[k] = {static_cast<T>(scale),
+                 static_cast<T>(scale * wanted.signal),
+                 static_cast<T>(scale * wanted.noise),
+                 static_cast<T>(weight),
+                 static_cast<T>(share),
+                 static_cast<T>(share * scale)};
       ode[k] = {static_cast<T>(alpha), static_cast<T>(sigma), 0, 0, 0, 0, 0};
     }
   }

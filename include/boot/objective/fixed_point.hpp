@@ -9,18 +9,19 @@
 
 #include <algorithm>
 #include <optional>
+#include <string>
 #include <utility>
 
 namespace boot::inline v0 {
 
 /// Options of fixed_point.
 struct fixed_point_options {
-  double delta = 0.04;                         ///< width h of the difference quotient as a share of the schedule's range
+  double delta = 0.04;  ///< width h of the difference quotient as a share of the schedule's range
   std::optional<double> boundary_weight = {};  ///< beta; unset: 0.5 where lambda' stays small at t_max, else 0
-  double boundary_fraction = 0.25;             ///< share of the batch that carries the boundary loss instead; 1: all of it
-  weight_function own_weight = {};             ///< the user's own; unset: 1. Its t and s are the trained time, its step 0
-  time_options time = {};                      ///< distribution of t
-  clean_signal_limits limits = {};             ///< clip of the teacher's clean signal
+  double boundary_fraction = 0.25;  ///< share of the batch that carries the boundary loss instead; 1: all of it
+  weight_function own_weight = {};  ///< the user's own; unset: 1. Its t and s are the trained time, its step 0
+  time_options time = {};           ///< distribution of t
+  clean_signal_limits limits = {};  ///< clip of the teacher's clean signal
 };
 
 /// L = E w ||y(eps, t) - SG[f(x^_t, t) + (1/lambda'_t) (y(eps, t + h) - y(eps, t))/h]||^2 + beta L_boundary with
@@ -114,16 +115,16 @@ class fixed_point {
     T* const sums = sums_.get(dev, {total}).data();
     T* const scratch = partials_.get(dev, {element_partials(dev, total, n)}).data();
     if (inner > 0)
-      for_each_element<T>(dev, fixed_point_op<T, Distance>{distance_}, rows, inner, n,
-                          inputs<T, T, T, T, T>(y.data(), y_next.data(), x.data(), call_.conditional(),
-                                                call_.unconditional()),
-                          outputs<T>(gradient.data()), sums, scratch);
+      for_each_element<T>(
+          dev, fixed_point_op<T, Distance>{distance_}, rows, inner, n,
+          inputs<T, T, T, T, T>(y.data(), y_next.data(), x.data(), call_.conditional(), call_.unconditional()),
+          outputs<T>(gradient.data()), sums, scratch);
     if (boundary > 0) {
       const std::int64_t at = inner * n;
-      for_each_element<T>(dev, boundary_op<T, Distance>{distance_}, rows + inner, boundary, n,
-                          inputs<T, T, T, T>(y.data() + at, x.data() + at, call_.conditional() + at,
-                                             call_.unconditional() + at),
-                          outputs<T>(gradient.data() + at), sums + inner, scratch);
+      for_each_element<T>(
+          dev, boundary_op<T, Distance>{distance_}, rows + inner, boundary, n,
+          inputs<T, T, T, T>(y.data() + at, x.data() + at, call_.conditional() + at, call_.unconditional() + at),
+          outputs<T>(gradient.data() + at), sums + inner, scratch);
     }
     tape.backward(dev, gradient);
 
@@ -147,6 +148,13 @@ class fixed_point {
   /// What to know before training, one sentence each; for the dry run.
   [[nodiscard]] std::vector<std::string> warnings() const {
     return student_warnings(student_->prediction(), schedule_);
+  }
+  /// The options in words: a checkpoint of a run with others is refused. User functions show only as being there.
+  [[nodiscard]] std::string fingerprint() const {
+    const auto& o = options_;
+    return fmt::format("fixed_point delta {} boundary {} of {} weight {} time {} limits {} {}", o.delta,
+                       boundary_weight_, o.boundary_fraction, o.own_weight ? "own" : "1", to_string(o.time),
+                       o.limits.low, o.limits.high);
   }
   /// Calls of one step.
   [[nodiscard]] objective_cost describe(std::int64_t batch) const {
@@ -189,10 +197,16 @@ class fixed_point {
       const auto ab = clean_signal_at(teacher_kind, schedule_, t);
       const double w = decltype(call_)::guidance(*teacher_, condition, i);
       const double share = 1 / (static_cast<double>(n) * (boundary ? boundary_total : inner_total));
-      rows[k] = {static_cast<T>(ab.a), static_cast<T>(ab.b), static_cast<T>(w), static_cast<T>(factor), 0,
-                 static_cast<T>(weight), static_cast<T>(share),
+      rows[k] = {static_cast<T>(ab.a),
+                 static_cast<T>(ab.b),
+                 static_cast<T>(w),
+                 static_cast<T>(factor),
+                 0,
+                 static_cast<T>(weight),
+                 static_cast<T>(share),
                  static_cast<T>(share * signal_.b * (boundary ? boundary_weight_ : 1)),
-                 static_cast<T>(options_.limits.low), static_cast<T>(options_.limits.high)};
+                 static_cast<T>(options_.limits.low),
+                 static_cast<T>(options_.limits.high)};
       ode[k] = {static_cast<T>(schedule_.alpha(t)), static_cast<T>(schedule_.sigma(t)), 0, 0, 0, 0, 0};
       signal[k] = {static_cast<T>(signal_.a), static_cast<T>(signal_.b), 0, 0, 0};
       start[k] = {0, static_cast<T>(sigma_max_), 0, 0, 0, 0, 0};

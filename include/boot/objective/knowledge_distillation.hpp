@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
-/// Direct knowledge distillation (Luhman and Luhman 2021): regression on the endpoints of the teacher's own trajectories.
+/// Direct knowledge distillation (Luhman and Luhman 2021): regression on endpoints of the teacher's trajectories.
 #pragma once
 
 #include <boot/objective/trajectory.hpp>
 
 #include <optional>
+#include <string>
 #include <utility>
 
 namespace boot::inline v0 {
@@ -13,15 +14,15 @@ namespace boot::inline v0 {
 struct knowledge_distillation_options {
   std::int64_t steps = 16;                      ///< of the teacher, equal in t
   target_solver target = target_solver::euler;  ///< Euler (DDIM) or Heun
-  std::int64_t pool = 0;                        ///< > 0: endpoints of that many noises are made once and drawn from; 0: online
-  std::int64_t pool_batch = 256;                ///< samples made together for the pool
-  clean_signal_limits limits = {};              ///< clip of the teacher's clean signal
+  std::int64_t pool = 0;            ///< > 0: endpoints of that many noises are made once and drawn from; 0: online
+  std::int64_t pool_batch = 256;    ///< samples made together for the pool
+  clean_signal_limits limits = {};  ///< clip of the teacher's clean signal
 };
 
 /// L = E ||y(eps, t_min) - endpoint of the teacher's trajectory from eps||^2, the mean over elements as the norm.
 ///
-/// Online, every step draws fresh noise and costs `steps` teacher calls. With a pool the endpoints are made at the first
-/// step (or by prepare()) from the seed alone: a resumed run makes the same ones again.
+/// Online, every step draws fresh noise and costs `steps` teacher calls. With a pool the endpoints are made at the
+/// first step (or by prepare()) from the seed alone: a resumed run makes the same ones again.
 ///
 /// Holds references: teacher and student must outlive it. Noise and conditions are functions of the request.
 template <class Teacher, class Student, NoiseSchedule Schedule, class Source = no_condition_source,
@@ -50,10 +51,11 @@ class knowledge_distillation {
     const auto& o = options_;
     require(o.steps > 0, "boot: knowledge_distillation with {} teacher steps; needs at least 1, 16 is a good start",
             o.steps);
-    require(o.pool >= 0 && o.pool < (std::int64_t{1} << 32) && o.pool_batch > 0,
-            "boot: knowledge_distillation with a pool of {} made {} at a time; needs a pool from 0 (online) to 2^32 - 1 "
-            "and at least 1 at a time",
-            o.pool, o.pool_batch);
+    require(
+        o.pool >= 0 && o.pool < (std::int64_t{1} << 32) && o.pool_batch > 0,
+        "boot: knowledge_distillation with a pool of {} made {} at a time; needs a pool from 0 (online) to 2^32 - 1 "
+        "and at least 1 at a time",
+        o.pool, o.pool_batch);
     check_pair(teacher, student, o.limits);
     signal_ = student_signal(student.prediction(), schedule_);
   }
@@ -144,6 +146,12 @@ class knowledge_distillation {
   /// What to know before training, one sentence each; for the dry run.
   [[nodiscard]] std::vector<std::string> warnings() const {
     return student_warnings(student_->prediction(), schedule_);
+  }
+  /// The options in words: a checkpoint of a run with others is refused. User functions show only as being there.
+  [[nodiscard]] std::string fingerprint() const {
+    const auto& o = options_;
+    return fmt::format("knowledge_distillation steps {} target {} pool {} limits {} {}", o.steps,
+                       static_cast<int>(o.target), o.pool, o.limits.low, o.limits.high);
   }
   /// Calls of one step; a pool's are spent before the first.
   [[nodiscard]] objective_cost describe(std::int64_t batch) const {

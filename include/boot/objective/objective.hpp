@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <span>
 #include <string_view>
+#include <type_traits>
 
 namespace boot::inline v0 {
 
@@ -84,9 +85,19 @@ struct no_condition_source {
   }
 };
 
+namespace detail {
+template <class S, class D>
+struct source_condition {
+  static_assert(std::is_invocable_v<S&, const D&, std::uint64_t, std::int64_t, std::span<const std::int64_t>>,
+                "boot: a ConditionSource needs `source(dev, seed, step, samples)`, samples a std::span<const "
+                "std::int64_t>, returning a Condition. See the contract in boot/objective/objective.hpp");
+  using type = std::remove_cvref_t<
+      std::invoke_result_t<S&, const D&, std::uint64_t, std::int64_t, std::span<const std::int64_t>>>;
+};
+}  // namespace detail
+
 /// The condition type a source gives on device D.
 template <class S, class D>
-using condition_of = std::remove_cvref_t<std::invoke_result_t<S&, const D&, std::uint64_t, std::int64_t,
-                                                              std::span<const std::int64_t>>>;
+using condition_of = typename detail::source_condition<S, D>::type;
 
 }  // namespace boot::inline v0

@@ -6,6 +6,7 @@
 #include <boot/objective/weighting.hpp>
 
 #include <optional>
+#include <string>
 #include <utility>
 
 namespace boot::inline v0 {
@@ -19,24 +20,25 @@ enum class progressive_weighting {
 
 /// Options of progressive_distillation.
 struct progressive_distillation_options {
-  std::int64_t first_steps = 16;    ///< steps of the student in the first phase, a power of two; its teacher does twice that
+  std::int64_t first_steps = 16;    ///< student steps in the first phase, a power of two; its teacher does twice that
   std::int64_t phase_steps = 1000;  ///< training steps of one phase; the last one goes on until the end
   progressive_weighting weight = progressive_weighting::truncated_snr;  ///< of a step from t to s
   weight_function own_weight = {};                                      ///< the user's own; wins over `weight`
-  clean_signal_limits limits = {};  ///< clip of the first teacher's clean signal
+  clean_signal_limits limits = {};                                      ///< clip of the first teacher's clean signal
 };
 
-/// Phases with first_steps, first_steps / 2, ..., 1 student steps, equal in t. In each, the student's clean signal for a step
-/// t -> s is regressed on the one that lands where two steps t -> m -> s of the phase's teacher land. That teacher is the given one
-/// in the first phase, then a frozen copy of the student. A step from t_max reads sigma_T eps and gives y_s itself, as with
-/// the other objectives, so the last phase's student is a one-step student.
+/// Phases with first_steps, first_steps / 2, ..., 1 student steps, equal in t. In each, the student's clean signal for
+/// a step t -> s is regressed on the one that lands where two steps t -> m -> s of the phase's teacher land. That
+/// teacher is the given one in the first phase, then a frozen copy of the student. A step from t_max reads sigma_T eps
+/// and gives y_s itself, as with the other objectives, so the last phase's student is a one-step student.
 ///
-/// No data: the points x_t are those the phase's teacher visits from fresh noise. Sample k of a phase (counted through its
-/// batches) is step k mod N of trajectory k / N; the steps of a trajectory are targets and way at once, so a batch that is
-/// a multiple of N costs two teacher samples per sample.
+/// No data: the points x_t are those the phase's teacher visits from fresh noise. Sample k of a phase (counted through
+/// its batches) is step k mod N of trajectory k / N; the steps of a trajectory are targets and way at once, so a batch
+/// that is a multiple of N costs two teacher samples per sample.
 ///
-/// Needs `student.clone(dev)`. Its phase and frozen teacher are state: a training loop saves and loads them by state().
-/// Holds references: teacher and student must outlive it. Everything random is a function of the request.
+/// Needs `student.clone(dev)`. Its phase and frozen teacher are state: a training loop saves and loads them by
+/// visit_state(). Holds references: teacher and student must outlive it. Everything random is a function of the
+/// request.
 template <class Teacher, class Student, NoiseSchedule Schedule, class Source = no_condition_source,
           class Distance = l2_distance>
 class progressive_distillation {
@@ -56,15 +58,18 @@ class progressive_distillation {
         distance_(distance) {
     check_teacher<Teacher, device_type, condition_type, scalar_type>();
     check_student<Student, device_type, condition_type, scalar_type>();
-    static_assert(requires(const Student& s, const device_type& dev) {
-      { s.clone(dev) } -> std::same_as<Student>;
-    }, "boot: progressive_distillation needs `student.clone(dev)`, const, returning a Student with a copy of the weights");
+    static_assert(
+        requires(const Student& s, const device_type& dev) {
+          { s.clone(dev) } -> std::same_as<Student>;
+        },
+        "boot: progressive_distillation needs `student.clone(dev)`, const, returning a Student with a copy of the "
+        "weights");
     validate_schedule(schedule_);
     const auto& o = options_;
     require(o.first_steps > 0 && (o.first_steps & (o.first_steps - 1)) == 0,
             "boot: progressive_distillation first_steps = {}; needs a power of two, 16 is a good start", o.first_steps);
-    require(o.phase_steps > 0, "boot: progressive_distillation phase_steps = {}; needs at least 1 training step a phase",
-            o.phase_steps);
+    require(o.phase_steps > 0,
+            "boot: progressive_distillation phase_steps = {}; needs at least 1 training step a phase", o.phase_steps);
     check_pair(teacher, student, o.limits);
     static_cast<void>(student_signal(student.prediction(), schedule_));
   }
@@ -96,21 +101,24 @@ class progressive_distillation {
   /// Enters the phase of a training step if it begins there; called by every step. Throws boot::error when the step
   /// belongs to another phase than the state.
   void begin_step(const device_type& dev, std::int64_t step, std::int64_t = 0) {
+    device_ = dev;
     const std::int64_t wanted = phase_of(step);
     if (wanted == phase_) return;
-    require(wanted == phase_ + 1 && step == wanted * options_.phase_steps,
-            "boot: progressive_distillation is in phase {} but step {} is within phase {}; load the state saved with the "
-            "checkpoint, or begin at step {}",
-            phase_, step, wanted, phase_ * options_.phase_steps);
+    require(
+        wanted == phase_ + 1 && step == wanted * options_.phase_steps,
+        "boot: progressive_distillation is in phase {} but step {} is within phase {}; load the state saved with the "
+        "checkpoint, or begin at step {}",
+        phase_, step, wanted, phase_ * options_.phase_steps);
     if (!end_weights_.empty()) copy(dev, end_weights_, student_->parameters().values());
     copy(dev, view<const scalar_type, device_type>(student_->parameters().values()), frozen(dev));
     phase_ = wanted;
   }
-  /// Visits what a checkpoint must hold: v("phase", std::int64_t&) and v("teacher", view<T, D>), both to read or write.
+  /// Visits what a checkpoint must hold, to read or to write: v("phase", std::int64_t&) and v("teacher", view<T, D>),
+  /// the frozen teacher's flat weights (those of the student as it is while the first phase lasts).
   template <class V>
-  void state(const device_type& dev, V& v) {
+  void visit_state(V& v) {
     v("phase", phase_);
-    v("teacher", frozen(dev));
+    v("teacher", frozen(device_));
   }
 
   /// Loss of the requested part of a batch; its gradient is added to the student's.
@@ -139,12 +147,20 @@ class progressive_distillation {
       s_[k] = grid_time(schedule_, at + 1, steps);
       const auto ab = clean_signal_at(student_->prediction(), schedule_, t_[k]);
       signal[k] = {static_cast<T>(ab.a), static_cast<T>(ab.b), 0, 0, 0};
-      rows[k] = {0, 0, 0, 0, 0, static_cast<T>(weight(t_[k], s_[k], request.progress)), static_cast<T>(share),
-                 static_cast<T>(share * ab.b), 0, 0};
+      rows[k] = {0,
+                 0,
+                 0,
+                 0,
+                 0,
+                 static_cast<T>(weight(t_[k], s_[k], request.progress)),
+                 static_cast<T>(share),
+                 static_cast<T>(share * ab.b),
+                 0,
+                 0};
     }
-    auto tape = student_->record(dev, view<const T, device_type>(x), source_times_.set(dev, *student_, t_),
-                                 target_times_.set(dev, *student_, s_),
-                                 source_(dev, request.seed, phase_start, samples_));
+    auto tape =
+        student_->record(dev, view<const T, device_type>(x), source_times_.set(dev, *student_, t_),
+                         target_times_.set(dev, *student_, s_), source_(dev, request.seed, phase_start, samples_));
     const view<T, device_type> y = y_.get(dev, all), gradient = gradient_.get(dev, all);
     for_each_element<T>(dev, affine_op<T>{}, signal_rows_.upload(dev), total, n,
                         inputs<T, T>(x.data(), tape.output().data()), outputs<T>(y.data()));
@@ -171,6 +187,12 @@ class progressive_distillation {
   [[nodiscard]] std::vector<std::string> warnings() const {
     return student_warnings(student_->prediction(), schedule_);
   }
+  /// The options in words: a checkpoint of a run with others is refused. User functions show only as being there.
+  [[nodiscard]] std::string fingerprint() const {
+    const auto& o = options_;
+    return fmt::format("progressive_distillation steps {} phase {} weight {} limits {} {}", o.first_steps,
+                       o.phase_steps, o.own_weight ? -1 : static_cast<int>(o.weight), o.limits.low, o.limits.high);
+  }
   /// Calls of one step in the present phase, for a batch that is a multiple of its steps.
   [[nodiscard]] objective_cost describe(std::int64_t batch) const {
     const double b = static_cast<double>(batch);
@@ -195,9 +217,12 @@ class progressive_distillation {
                               progress);
     const double alpha = schedule_.alpha(t), sigma = schedule_.sigma(t), snr = alpha * alpha / (sigma * sigma);
     switch (options_.weight) {
-      case progressive_weighting::truncated_snr: return std::max(snr, 1.0);
-      case progressive_weighting::snr_plus_one: return snr + 1;
-      case progressive_weighting::signal: return 1;
+      case progressive_weighting::truncated_snr:
+        return std::max(snr, 1.0);
+      case progressive_weighting::snr_plus_one:
+        return snr + 1;
+      case progressive_weighting::signal:
+        return 1;
     }
     return 1;
   }
@@ -228,7 +253,8 @@ class progressive_distillation {
       clean(dev, t, m, x, condition, f1);
       if (i == 0) {
         if (phase_ == 0 && extra_call()) {
-          // The true start is alpha_T y_T + sigma_T eps with y_T = f(sigma_T eps): one more call, then y_m = y_T + d1 (f - y_T).
+          // The true start is alpha_T y_T + sigma_T eps with y_T = f(sigma_T eps): one more call, then y_m = y_T + d1
+          // (f - y_T).
           for_each_element<T>(dev, affine_op<T>{}, affine(dev, alpha_max, 1, many), many, n,
                               inputs<T, T>(f1.data(), x.data()), outputs<T>(middle.data()));
           clean(dev, t, m, middle, condition, f2);
@@ -295,6 +321,7 @@ class progressive_distillation {
   progressive_distillation_options options_;
   Source source_;
   Distance distance_;
+  device_type device_{};
   std::int64_t phase_ = 0;
   std::optional<Student> frozen_;
   view<const scalar_type, device_type> end_weights_;

@@ -18,7 +18,8 @@ namespace boot::inline v0 {
 namespace detail {
 
 // Host numbers and their copy on a device; grows to the largest batch seen. A copied source starts with its own.
-template <class T, class D> class source_storage {
+template <class T, class D>
+class source_storage {
  public:
   source_storage() = default;
   source_storage(const source_storage&) {}
@@ -26,7 +27,8 @@ template <class T, class D> class source_storage {
   source_storage(source_storage&&) noexcept = default;
   source_storage& operator=(source_storage&&) noexcept = default;
 
-  template <class F> view<const T, D> fill(const D& dev, std::span<const std::int64_t> samples, const F& value) {
+  template <class F>
+  view<const T, D> fill(const D& dev, std::span<const std::int64_t> samples, const F& value) {
     const auto n = static_cast<std::int64_t>(samples.size());
     host_.resize(samples.size());
     for (std::size_t i = 0; i < samples.size(); ++i) host_[i] = static_cast<T>(value(samples[i]));
@@ -55,7 +57,8 @@ inline std::int32_t drawn_label(std::uint64_t seed, std::int64_t step, std::int6
 }  // namespace detail
 
 /// Uniform class labels 0 .. classes - 1: a function of seed, step and sample number. Models: ConditionSource.
-template <Device D = cpu> class label_source {
+template <Device D = cpu>
+class label_source {
  public:
   /// Throws boot::error for fewer than one class.
   explicit label_source(std::int32_t classes) : classes_(classes) {
@@ -78,7 +81,8 @@ label_source(std::int32_t)->label_source<cpu>;
 
 /// The labels of label_source and a guidance scale w, uniform on (w_min, w_max), for students that take it as an input
 /// and for guided teachers without a scale of their own. Models: ConditionSource.
-template <Device D = cpu, ComputeScalar T = float> class guided_label_source {
+template <Device D = cpu, ComputeScalar T = float>
+class guided_label_source {
  public:
   using condition_type = conditions<class_labels<D>, guidance_scale<D, T>>;  ///< what it gives
 
@@ -114,7 +118,8 @@ template <Device D = cpu, ComputeScalar T = float> class guided_label_source {
 guided_label_source(std::int32_t, double, double)->guided_label_source<cpu, float>;
 
 /// A fixed table of labels: sample i has labels[i modulo its length], at every step. Models: ConditionSource.
-template <Device D = cpu> class label_table {
+template <Device D = cpu>
+class label_table {
  public:
   /// Throws boot::error for an empty table. A negative label is the null class.
   explicit label_table(std::vector<std::int32_t> labels) : labels_(std::move(labels)) {
@@ -134,7 +139,8 @@ template <Device D = cpu> class label_table {
 label_table(std::vector<std::int32_t>)->label_table<cpu>;
 
 /// A fixed table of labels with guidance scales: sample i has entry i modulo its length. Models: ConditionSource.
-template <Device D = cpu, ComputeScalar T = float> class guided_label_table {
+template <Device D = cpu, ComputeScalar T = float>
+class guided_label_table {
  public:
   using condition_type = conditions<class_labels<D>, guidance_scale<D, T>>;  ///< what it gives
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>  // std::function: a user's own distribution
+#include <string>
 #include <utility>
 
 namespace boot::inline v0 {
@@ -26,6 +27,12 @@ struct time_options {
   /// The user's own: position in [0, 1] from u uniform in (0, 1) and the run's progress in [0, 1]. Wins over `kind`.
   std::function<double(double u, double progress)> own = {};
 };
+
+/// The options in words, for fingerprints; a user's own function shows only as "own".
+[[nodiscard]] inline std::string to_string(const time_options& o) {
+  if (o.own) return "own";
+  return fmt::format("{}/{}/{}/{}", static_cast<int>(o.kind), o.progressive_until, o.mean, o.deviation);
+}
 
 /// Quantile of the standard normal by Newton steps on erfc from a logistic first guess; about 1e-15 for u in (0, 1).
 [[nodiscard]] inline double normal_quantile(double u) {

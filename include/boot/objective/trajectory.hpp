@@ -13,7 +13,8 @@ template <NoiseSchedule S>
   return schedule.t_max() - static_cast<double>(i) / static_cast<double>(steps) * (schedule.t_max() - schedule.t_min());
 }
 
-/// Follows the Signal-ODE from eps: y_T = f(sigma_T eps, t_max), x = alpha_T y_T + sigma_T eps, then `steps` equal steps.
+/// Follows the Signal-ODE from eps: y_T = f(sigma_T eps, t_max), x = alpha_T y_T + sigma_T eps, then `steps` equal
+/// steps.
 template <class Teacher, class Condition, class T, class D>
 class teacher_trajectory {
  public:
@@ -42,8 +43,8 @@ class teacher_trajectory {
       if (i > 0) clean(dev, teacher, schedule, t, limits, x, condition, f1);
       const double step = signal_step(schedule, t, s);
       const auto* row = ode(dev,
-                            {static_cast<T>(schedule.alpha(s)), static_cast<T>(schedule.sigma(s)),
-                             static_cast<T>(step), static_cast<T>(heun_factor(step)), 0, 0, 0},
+                            {static_cast<T>(schedule.alpha(s)), static_cast<T>(schedule.sigma(s)), static_cast<T>(step),
+                             static_cast<T>(heun_factor(step)), 0, 0, 0},
                             count);
       for_each_element<T>(dev, signal_euler_op<T>{}, row, count, n, inputs<T, T, T>(y.data(), f1.data(), eps.data()),
                           outputs<T, T>(y.data(), x.data()));

@@ -31,10 +31,14 @@ struct drawn_noise {
 template <ComputeScalar T, Device D>
 class start_noise {
  public:
-  start_noise(view<const T, D> noise) : given_(noise), drawn_(false) {}                          // NOLINT
-  start_noise(view<T, D> noise) : start_noise(view<const T, D>(noise)) {}                        // NOLINT
-  start_noise(const tensor<T, D>& noise) : start_noise(static_cast<view<const T, D>>(noise)) {}  // NOLINT
-  start_noise(const drawn_noise& from) : from_(from), drawn_(true) {}                            // NOLINT
+  /// Given; the caller keeps it alive.
+  start_noise(view<const T, D> noise) : given_(noise), drawn_(false) {}  // NOLINT(google-explicit-constructor)
+  /// Given; the caller keeps it alive.
+  start_noise(view<T, D> noise) : start_noise(view<const T, D>(noise)) {}  // NOLINT(google-explicit-constructor)
+  /// Given; the caller keeps it alive.
+  start_noise(const tensor<T, D>& noise) : start_noise(noise.get()) {}  // NOLINT(google-explicit-constructor)
+  /// Drawn, stream::noise at step 0.
+  start_noise(const drawn_noise& from) : from_(from), drawn_(true) {}  // NOLINT(google-explicit-constructor)
 
   /// Whether it is drawn.
   [[nodiscard]] bool drawn() const noexcept { return drawn_; }
@@ -161,6 +165,12 @@ void check_sampler_shapes(const char* name, const shape& sample, const start_noi
             noise.from().first);
   } else {
     require_shape(name, "noise", noise.given(), needed);
+    for (const view<T, D>& target : {out, x_out})
+      require(target.empty() || noise.given().data() + needed.size() <= target.data() ||
+                  target.data() + needed.size() <= noise.given().data(),
+              "boot: {} got an output that shares memory with the noise, which every step reads again; give it memory "
+              "of its own",
+              name);
   }
   if (!x_out.empty()) require_shape(name, "x_out", x_out, needed);
 }

@@ -238,6 +238,22 @@ class checkpoints final : public checkpoint_store {
                                 file.path(), was, is));
   }
 
+  template <class N>
+  static N number_of(const safetensors_file& file, const std::string& name) {
+    const std::string key = std::string(detail::number_prefix) + name;
+    if (file.metadata().find(key) == file.metadata().end())
+      throw refused(
+          fmt::format("boot: checkpoint '{}' has no number '{}'; it was written by another objective or version",
+                      file.path(), name));
+    const std::string& text = text_of(file, key);
+    N value{};
+    const char* const last = text.data() + text.size();
+    const auto r = std::from_chars(text.data(), last, value);
+    if (r.ec != std::errc() || r.ptr != last)
+      throw damaged(fmt::format("boot: number '{}' of checkpoint '{}' is {}; it cannot be read", name, file.path(),
+                                detail::shown(text)));
+    return value;
+  }
   void fill(const safetensors_file& file, training_state& state) const {
     if (!options_.ignore_configuration) check_configuration(file, state);
     check_arrays(file, state);
@@ -256,22 +272,6 @@ class checkpoints final : public checkpoint_store {
       const auto from = file.find(a.name)->bytes;
       if (!from.empty()) std::memcpy(a.bytes.data(), from.data(), from.size());
     }
-  }
-  template <class N>
-  static N number_of(const safetensors_file& file, const std::string& name) {
-    const std::string key = std::string(detail::number_prefix) + name;
-    if (file.metadata().find(key) == file.metadata().end())
-      throw refused(
-          fmt::format("boot: checkpoint '{}' has no number '{}'; it was written by another objective or version",
-                      file.path(), name));
-    const std::string& text = text_of(file, key);
-    N value{};
-    const char* const last = text.data() + text.size();
-    const auto r = std::from_chars(text.data(), last, value);
-    if (r.ec != std::errc() || r.ptr != last)
-      throw damaged(fmt::format("boot: number '{}' of checkpoint '{}' is {}; it cannot be read", name, file.path(),
-                                detail::shown(text)));
-    return value;
   }
   static void check_configuration(const safetensors_file& file, const training_state& state) {
     std::string differences;

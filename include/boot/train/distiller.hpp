@@ -14,10 +14,12 @@
 #include <boot/train/state_list.hpp>
 #include <boot/train/training_log.hpp>
 #include <boot/train/training_state.hpp>
-#include <boot/version.hpp>
+
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <chrono>
+#include <csignal>
 #include <cstdint>
 #include <functional>  // std::function: callbacks
 #include <limits>
@@ -38,7 +40,7 @@ struct distiller_options {
   adamw_options optimizer = {};     ///< AdamW, clipping, averages
   std::int64_t accumulation = 1;    ///< parts a batch is cut into, one after the other, to save memory
   std::int64_t max_skips = 10;      ///< steps in a row whose loss or gradient is not finite, before giving up
-  std::string folder = {};          ///< gets the logs, made when it is missing; empty: no logs
+  std::string folder = {};          ///< gets the logs, made when missing; a fresh run empties those there; "": no logs
   std::int64_t log_every = 50;      ///< steps between two log records
   bool log_csv = false;             ///< log.csv besides log.jsonl
   bool log_tensorboard = false;     ///< a TensorBoard event file besides log.jsonl
@@ -73,11 +75,17 @@ struct run_result {
 /// An objective may also have
 ///   begin_step(dev, step, steps)   called before each step, and again for the same step after a resume or plan();
 ///   describe(batch)                see objective_cost;
+///   warnings() -> std::vector<std::string>   what to know before training, shown by plan();
 ///   fingerprint() -> std::string   its options in words; a checkpoint refuses another one;
 ///   visit_state(v)                 its own state for checkpoints: calls v(name, x) for each part, x being a std::int64_t&,
 ///                                  double& or view<T, D>; the same parts every time. restored(dev) is called afterwards.
 template <class O, class D>
 class distiller {
+  static_assert(
+      Objective<O, D>,
+      "boot: an Objective needs `o(dev, batch_request) -> loss_report` and `o.student()`; see the contract in "
+      "boot/objective/objective.hpp");
+
  public:
   using objective_type = O;                                                          ///< what is trained with
   using student_type = std::remove_cvref_t<decltype(std::declval<O&>().student())>;  ///< what is trained
@@ -91,11 +99,7 @@ class distiller {
         options_(checked(std::move(options))),
         optimizer_(dev, objective.student().parameters(), options_.optimizer),
         progress_(options_.progress, options_.report_every),
-        log_({options_.folder, options_.log_every, options_.log_csv, options_.log_tensorboard}) {
-    static_assert(Objective<O, D>,
-                  "boot: an Objective needs `o(dev, batch_request) -> loss_report` and `o.student()`; "
-                  "see the contract in boot/objective/objective.hpp");
-  }
+        log_({options_.folder, options_.log_every, options_.log_csv, options_.log_tensorboard}) {}
   distiller(const D&, O&&, distiller_options = {}) = delete;
   distiller(const distiller&) = delete;
   distiller& operator=(const distiller&) = delete;
@@ -149,6 +153,10 @@ class distiller {
       result.signal = signals.caught();
       result.interrupted = (stop_ || result.signal != 0) && step_ < until;
       if (store_ != nullptr && saved_ != step_) save();
+      if (result.interrupted && result.signal != 0)
+        say(fmt::format("boot: {} after step {} of {}{}", result.signal == SIGINT ? "SIGINT" : "SIGTERM", step_,
+                        options_.steps,
+                        store_ != nullptr ? ": saved, resume = true goes on from here" : ": not saved"));
     }
     result.step = step_;
     result.finished = step_ == options_.steps;
@@ -192,9 +200,17 @@ class distiller {
       p.calls = objective_->describe(p.batch);
       p.calls_known = true;
     }
-    if constexpr (requires { student().plan(dev_, p.batch, typename O::condition_type{}, true, true, false).bytes; }) {
+    if constexpr (requires { objective_->warnings(); }) p.warnings = objective_->warnings();
+    if constexpr (requires(typename O::condition_type c) {
+                    c = typename O::condition_type{};
+                    student().plan(dev_, p.batch, c, true, true, false).bytes;
+                  }) {
       const std::int64_t part = (p.batch + p.accumulation - 1) / p.accumulation;
-      p.activation_bytes = student().plan(dev_, part, typename O::condition_type{}, true, true, false).bytes;
+      try {
+        const auto condition = detail::plan_condition<typename O::condition_type>::of(part);
+        p.activation_bytes = student().plan(dev_, part, condition, true, true, false).bytes;
+      } catch (const error&) {  // a condition of the user's own that cannot be empty: not known, then
+      }
     }
     static_cast<void>(arena.gradient());  // it comes with the first call, and is listed by itself
     const std::int64_t before = memory_use<D>().live_bytes;

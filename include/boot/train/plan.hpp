@@ -2,6 +2,7 @@
 /// What a run will cost, before its first step.
 #pragma once
 
+#include <boot/nn/condition.hpp>
 #include <boot/objective/objective.hpp>
 #include <boot/train/progress.hpp>
 
@@ -9,6 +10,8 @@
 
 #include <cstdint>
 #include <string>
+#include <tuple>
+#include <vector>
 
 namespace boot::inline v0 {
 
@@ -30,7 +33,32 @@ struct training_plan {
   objective_cost calls = {};           ///< samples per step that teacher and student see
   double seconds_per_step = 0;         ///< measured: one evaluation of the objective, without the optimiser's pass
   double samples_per_second = 0;       ///< batch / seconds_per_step
+  std::vector<std::string> warnings = {};  ///< what the objective says to know before training, by its warnings()
 };
+
+namespace detail {
+/// A condition that has a batch and no contents: what plan() of a student needs to know.
+template <class C>
+struct plan_condition {
+  static C of(std::int64_t) { return C{}; }
+};
+template <class D>
+struct plan_condition<class_labels<D>> {
+  static class_labels<D> of(std::int64_t batch) { return {view<const std::int32_t, D>(nullptr, {batch}), false}; }
+};
+template <class D, class T>
+struct plan_condition<guidance_scale<D, T>> {
+  static guidance_scale<D, T> of(std::int64_t batch) { return {view<const T, D>(nullptr, {batch})}; }
+};
+template <class... C>
+struct plan_condition<conditions<C...>> {
+  static conditions<C...> of(std::int64_t batch) {
+    conditions<C...> c;
+    c.parts = std::tuple<C...>(plan_condition<C>::of(batch)...);
+    return c;
+  }
+};
+}  // namespace detail
 
 /// "1.5 MiB", "37 bytes".
 [[nodiscard]] inline std::string bytes_text(std::int64_t bytes) {
@@ -67,6 +95,7 @@ struct training_plan {
   row("seconds per step", fmt::format("{:.3g}, without the optimiser's pass", p.seconds_per_step));
   row("samples per second", fmt::format("{:.4g}", p.samples_per_second));
   row("whole run", duration_text(p.seconds_per_step * static_cast<double>(p.steps)));
+  for (const std::string& warning : p.warnings) text += warning + "\n";
   return text;
 }
 

@@ -9,6 +9,7 @@
 
 #include <array>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <span>
 #include <string>
@@ -34,50 +35,55 @@ class training_log {
   explicit training_log(training_log_options options) : options_(std::move(options)) {}
 
   /// Opens the files: emptied for a fresh run (`done` < 0), otherwise cut back to what was there after `done` steps.
-  /// Throws boot::error when they cannot be written.
+  /// When they are open already, writes the record that the disk refused before, if any. Throws boot::error when the
+  /// files cannot be written.
   void open(std::int64_t done) {
-    if (options_.folder.empty() || jsonl_) return;
-    const bool go_on = done >= 0;
-    const std::string base = options_.folder + "/";
-    jsonl_.emplace(base + "log.jsonl", go_on);
-    if (options_.csv) csv_.emplace(base + "log.csv", go_on);
-    if (options_.tensorboard) tensorboard_.emplace(base + "events.out.tfevents.boot", go_on);
-    if (!go_on) return;
-    jsonl_->resume_at(done + 1);
-    if (csv_) csv_->resume_at(done + 1);
-    if (tensorboard_) tensorboard_->resume_at(done + 1);
+    if (options_.folder.empty()) return;
+    if (!open_) {
+      const bool go_on = done >= 0;
+      const std::string base = options_.folder + "/";
+      jsonl_.emplace(base + "log.jsonl", go_on);
+      if (options_.csv) csv_.emplace(base + "log.csv", go_on);
+      if (options_.tensorboard) tensorboard_.emplace(base + "events.out.tfevents.boot", go_on);
+      if (go_on) cut(done + 1);
+      open_ = true;
+    }
+    flush();
   }
   /// Closes the files; the next open() may cut them back again.
   void close() {
+    open_ = refused_ = false;
+    due_ = -1;
     jsonl_.reset();
     csv_.reset();
     tensorboard_.reset();
   }
   /// Takes a step in, and writes a record when one is due.
   void add(const step_info& info) {
-    if (!jsonl_) return;
+    if (!open_) return;
     if (!info.skipped) {
       ++count_;
       loss_ += info.loss.total;
       norm_ += info.gradient_norm;
       for (std::size_t i = 0; i < part_.size(); ++i) part_[i] += info.loss.part[i].second;
     }
+    flush();
     if (info.done() % options_.every != 0 && info.done() != info.steps) return;
-    const double n = static_cast<double>(count_);  // 0/0 is the NaN that says "all skipped"
+    // Nothing to take a mean of is NaN, said in so many words for compilers that assume there are none.
+    const double n = static_cast<double>(count_);
+    const auto mean = [n](double sum) { return n > 0 ? sum / n : std::numeric_limits<double>::quiet_NaN(); };
     values_.clear();
-    values_.emplace_back("loss", loss_ / n);
+    values_.emplace_back("loss", mean(loss_));
     for (std::size_t i = 0; i < part_.size(); ++i)
-      if (!info.loss.part[i].first.empty()) values_.emplace_back(info.loss.part[i].first, part_[i] / n);
-    values_.emplace_back("gradient_norm", norm_ / n);
+      if (!info.loss.part[i].first.empty()) values_.emplace_back(info.loss.part[i].first, mean(part_[i]));
+    values_.emplace_back("gradient_norm", mean(norm_));
     values_.emplace_back("rate", info.rate);
     values_.emplace_back("skipped", static_cast<double>(info.skipped_steps));
-    const std::span<const log_value> values(values_);
-    jsonl_->write(info.done(), values);
-    if (csv_) csv_->write(info.done(), values);
-    if (tensorboard_) tensorboard_->write(info.done(), values);
+    due_ = info.done();
     count_ = 0;
     loss_ = norm_ = 0;
     part_ = {};
+    flush();
   }
   /// Adds the sums since the last record to a state.
   void add_to(std::vector<state_number>& numbers) {
@@ -88,7 +94,27 @@ class training_log {
   }
 
  private:
+  void cut(std::int64_t step) {
+    jsonl_->resume_at(step);
+    if (csv_) csv_->resume_at(step);
+    if (tensorboard_) tensorboard_->resume_at(step);
+  }
+  // Writes the record that is due to every file, or, after a failure, is ready to do so again.
+  void flush() {
+    if (due_ < 0) return;
+    if (refused_) cut(due_);  // files before the one that failed have the record already
+    refused_ = true;
+    const std::span<const log_value> values(values_);
+    jsonl_->write(due_, values);
+    if (csv_) csv_->write(due_, values);
+    if (tensorboard_) tensorboard_->write(due_, values);
+    refused_ = false;
+    due_ = -1;
+  }
+
   training_log_options options_;
+  bool open_ = false, refused_ = false;
+  std::int64_t due_ = -1;  // step of the record in values_ that is not written yet
   std::optional<jsonl_log> jsonl_;
   std::optional<csv_log> csv_;
   std::optional<tensorboard_log> tensorboard_;

@@ -50,36 +50,41 @@ struct element_buffer {
   alignas(64) T value[element_block];
 };
 
-// Named pointers in one scope are what lets the loop vectorise without run-time overlap checks. Streaming or not, the
-// same instructions make the outputs and the sum.
-template <class T, class Op, class Row, class... In, class... Out, std::size_t... I, std::size_t... O>
-T element_loop(const Op& op, const Row row, std::int64_t begin, std::int64_t n, const inputs<In...>& in,
-               const outputs<Out...>& out, [[maybe_unused]] bool streaming, std::index_sequence<I...>,
-               std::index_sequence<O...>) {
-  const auto loop = [&](std::int64_t count, const In*... x) {
-    return [&](Out*... y) {
-      T sum = 0;
+// Named pointers in one scope are what lets the loop vectorise without run-time overlap checks.
+template <class T, class Op, class Row, class... In>
+struct element_span {
+  template <std::size_t... O, class... Out>
+  BOOT_FORCE_INLINE static T run(const Op& op, const Row& row, std::int64_t n, const In*... x,
+                                 std::index_sequence<O...>, Out*... y) {
+    T sum = 0;
 #if BOOT_HAS_OPENMP
 #  pragma omp simd reduction(+ : sum)
 #endif
-      for (std::int64_t i = 0; i < count; ++i) {
-        const auto r = op(row, static_cast<T>(x[i])...);
-        (store(y[i], r.out[O]), ...);
-        sum += r.sum;
-      }
-      return sum;
-    };
-  };
+    for (std::int64_t i = 0; i < n; ++i) {
+      const auto r = op(row, static_cast<T>(x[i])...);
+      (store(y[i], r.out[O]), ...);
+      sum += r.sum;
+    }
+    return sum;
+  }
+};
+
+// Streaming or not, the same instructions make the outputs and the sum.
+template <class T, class Op, class Row, class... In, class... Out, std::size_t... I, std::size_t... O>
+T element_loop(const Op& op, const Row row, std::int64_t begin, std::int64_t n, const inputs<In...>& in,
+               const outputs<Out...>& out, bool streaming, std::index_sequence<I...>, std::index_sequence<O...> o) {
+  using span = element_span<T, Op, Row, In...>;
   T sum = 0;
   std::int64_t i = begin;
   const std::int64_t end = begin + n;
   [[maybe_unused]] pack<element_buffer<Out>...> buffer;
   streaming = streaming && (element_line_start(get<O>(out) + begin) && ...);
   for (; i + element_block <= end; i += element_block) {
-    sum += loop(element_block, (get<I>(in) + i)...)((streaming ? get<O>(buffer).value : get<O>(out) + i)...);
+    sum += span::run(op, row, element_block, (get<I>(in) + i)..., o,
+                     (streaming ? get<O>(buffer).value : get<O>(out) + i)...);
     if (streaming) (element_stream(get<O>(out) + i, get<O>(buffer).value), ...);
   }
-  if (i < end) sum += loop(end - i, (get<I>(in) + i)...)((get<O>(out) + i)...);
+  if (i < end) sum += span::run(op, row, end - i, (get<I>(in) + i)..., o, (get<O>(out) + i)...);
 #if BOOT_HAS_X86
   if (streaming) _mm_sfence();
 #endif

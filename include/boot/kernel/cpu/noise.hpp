@@ -2,7 +2,9 @@
 /// Standard normal noise on the host: a function of seed, stream, step, sample and element, whatever the batch split.
 #pragma once
 
+#include <boot/core/error.hpp>
 #include <boot/core/random.hpp>
+#include <boot/core/scalar.hpp>
 #include <boot/device/cpu.hpp>
 #include <boot/tensor/view.hpp>
 

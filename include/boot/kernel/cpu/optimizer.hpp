@@ -3,6 +3,7 @@
 #pragma once
 
 #include <boot/config.hpp>
+#include <boot/core/scalar.hpp>
 #include <boot/device/cpu.hpp>
 #include <boot/kernel/op/adamw_ema.hpp>
 #include <boot/tensor/view.hpp>

@@ -240,16 +240,16 @@ void layer_norm_backward(const cpu& dev, view<const T, cpu> x, const T* weight, 
 }
 
 /// Sinusoids of `rows` inputs: row r gets cos and sin (or sin and cos) of input[r] frequency[i], `features` numbers.
-/// frequency[i] = exp(-ln(max_period) i / (half - shift)); an odd width ends with a zero.
+/// frequency[i] = factor exp(-ln(max_period) i / (half - shift)); an odd width ends with a zero.
 template <ComputeScalar T>
 void sinusoids(const cpu& dev, const T* input, std::int64_t rows, std::int64_t features, bool cosine_first,
-               double shift, double max_period, T* out) {
+               double shift, double max_period, double factor, T* out) {
   const std::int64_t half = features / 2;
   parallel_chunks(dev, rows, detail::row_grain(16 * features), [=](std::int64_t first, std::int64_t last) {
     for (std::int64_t i = 0; i < half; ++i) {
       // The exponent in float64, the frequency rounded once: what PyTorch reaches only to a few ulp.
       const double exponent = -std::log(max_period) * static_cast<double>(i) / (static_cast<double>(half) - shift);
-      const T frequency = static_cast<T>(std::exp(exponent));
+      const T frequency = static_cast<T>(factor * std::exp(exponent));
       for (std::int64_t r = first; r < last; ++r) {
         const T angle = input[r] * frequency;
         T* row = out + r * features;
@@ -262,10 +262,14 @@ void sinusoids(const cpu& dev, const T* input, std::int64_t rows, std::int64_t f
   });
 }
 
-/// y[row] = table[id(row)]; a negative id is the last row of the table.
+/// y[row] = table[id(row)]; a negative id is the last row of the table. Throws boot::error for an id beyond the classes.
 template <ComputeScalar T, class Ids>
 void embedding_forward(const cpu& dev, view<const T, cpu> table, const Ids& id, view<T, cpu> y) {
   const std::int64_t n = table.extents()[1], last_row = table.extents()[0] - 1;
+  for (std::int64_t r = 0; r < y.batch(); ++r)
+    require(id[r] < last_row,
+            "boot: sample {} has class {}, but the network knows classes 0 .. {}; a negative id is the null class", r,
+            id[r], last_row - 1);
   parallel_chunks(dev, y.batch(), detail::row_grain(n), [=](std::int64_t first, std::int64_t last) {
     for (std::int64_t r = first; r < last; ++r) {
       const std::int64_t k = id[r] < 0 ? last_row : id[r];

@@ -1,0 +1,361 @@
+// SPDX-License-Identifier: MIT
+/// One full BOOT step against PyTorch's: the same network, batch and work, alternating rounds, and the same loss.
+#include "measure.hpp"
+#include "peer.hpp"
+
+#include <boot/bench/statistics.hpp>
+#include <boot/config.hpp>
+#include <boot/io/safetensors.hpp>
+#include <boot/kernel/cpu/for_each.hpp>
+#include <boot/kernel/cpu/noise.hpp>
+#include <boot/kernel/cpu/optimizer.hpp>
+#include <boot/model/mlp.hpp>
+#include <boot/nn/cpu/operations.hpp>
+#include <boot/objective/bootstrap.hpp>
+#include <boot/optim/adamw.hpp>
+#include <boot/schedule/cosine.hpp>
+
+#if BOOT_HAS_X86
+#  include <xmmintrin.h>
+#endif
+
+#include <cstring>
+
+namespace {
+
+namespace fs = std::filesystem;
+using boot::cpu;
+using boot::measure::json;
+using model = boot::network_model<boot::mlp, cpu, float>;
+
+constexpr std::int64_t batch = 256;
+constexpr double boundary_fraction = .25, rate = 1e-4, peer_delta = .04;
+constexpr const char* target_name = "target_embedding";  // the peer's files call it class_embedding
+
+/// Flushes denormals to zero on every thread of the pool, as the peer does on its own.
+void flush_denormals([[maybe_unused]] const cpu& dev) {
+#if BOOT_HAS_X86
+  const auto set = [] { _mm_setcsr(_mm_getcsr() | 0x8040u); };  // FTZ and DAZ
+  set();
+#  if BOOT_HAS_OPENMP
+#    pragma omp parallel num_threads(dev.thread_count())
+  set();
+#  endif
+#endif
+}
+
+/// What both sides of the comparison are made of.
+boot::mlp_options network_options() {
+  boot::mlp_options o;
+  o.features = 64;
+  o.width = 512;
+  o.hidden_layers = 4;
+  o.time = {.features = 128, .flip_sin_to_cos = true, .freq_shift = 0, .max_period = 10000};
+  o.time_scale = 1000;
+  return o;
+}
+
+/// The options of the objective: the peer's step, whose delta is absolute while ours is a share of the range.
+boot::bootstrap_options objective_options(const boot::cosine_schedule& schedule) {
+  boot::bootstrap_options o;
+  o.delta = peer_delta / (schedule.t_max() - schedule.t_min());
+  o.boundary_weight = .5;
+  o.boundary_fraction = boundary_fraction;
+  o.weight = boot::weighting::exact;
+  return o;
+}
+
+/// Teacher, student, objective and optimiser: the library's own step.
+class own_step {
+ public:
+  explicit own_step(const cpu& dev)
+      : dev_(dev),
+        teacher_(dev, boot::mlp(network_options()), boot::prediction{boot::prediction_kind::v}, 1),
+        student_(boot::student_of(dev, teacher_)),
+        objective_(teacher_, student_, schedule_, objective_options(schedule_)),
+        optimizer_(dev, student_.parameters(), options()) {}
+
+  /// Seconds of one step: noise, target, loss, backward, clipping, AdamW and the average.
+  double operator()() {
+    const auto begin = std::chrono::steady_clock::now();
+    boot::fill_zero(dev_, student_.parameters().gradient());
+    report_ = objective_(dev_, {.seed = 1, .step = step_++, .first = 0, .count = batch});
+    static_cast<void>(optimizer_.step(dev_, student_.parameters(), rate));
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  }
+  /// Median seconds of `steps` steps.
+  double median(int steps) {
+    std::vector<double> seconds;
+    for (int i = 0; i < steps; ++i) seconds.push_back((*this)());
+    return boot::bench::summarize(std::move(seconds)).median;
+  }
+  /// Loss of the last step.
+  [[nodiscard]] double loss() const { return report_.total; }
+  /// Matrix products of one step, 2 per multiply-add, as the plans of its three passes count them.
+  [[nodiscard]] double flop() const {
+    const auto inner = batch - static_cast<std::int64_t>(boundary_fraction * static_cast<double>(batch));
+    const auto target = student_.plan(dev_, inner, boot::no_condition{}, false, true, false);
+    const auto taught = teacher_.plan(dev_, batch, boot::no_condition{}, false, false, false);
+    const auto trained = student_.plan(dev_, batch, boot::no_condition{}, true, true, false);
+    return target.forward_flop + taught.forward_flop + trained.forward_flop + trained.backward_flop;
+  }
+  /// Parameters of the student.
+  [[nodiscard]] std::int64_t parameters() const { return student_.parameters().layout().count(); }
+
+ private:
+  static boot::adamw_options options() {
+    boot::adamw_options o;
+    o.weight_decay = .01;
+    o.clip_norm = 1;
+    o.averages = {boot::ema_options{.decay = .999, .warmup = false}};
+    return o;
+  }
+
+  cpu dev_;
+  boot::cosine_schedule schedule_;
+  model teacher_, student_;
+  boot::bootstrap<model, model, boot::cosine_schedule> objective_;
+  boot::adamw<float, cpu> optimizer_;
+  boot::loss_report report_;
+  std::int64_t step_ = 0;
+};
+
+/// The name a parameter has in the peer's files.
+std::string peer_name(const std::string& prefix, std::string name) {
+  if (name.starts_with(target_name)) name = "class_embedding" + name.substr(std::strlen(target_name));
+  return prefix + name;
+}
+
+void load(const boot::safetensors_file& file, const std::string& prefix, model& to) {
+  for (const auto& e : to.parameters().layout().entries()) {
+    const auto values = file.read_floats(peer_name(prefix, e.name));
+    boot::require(static_cast<std::int64_t>(values.size()) == e.extents.size(),
+                  "measure step: tensor '{}' of '{}' has {} elements, needs {}; the peer's case is another network",
+                  peer_name(prefix, e.name), file.path(), values.size(), e.extents.size());
+    std::copy(values.begin(), values.end(), to.parameters().values().data() + e.offset);
+  }
+}
+
+/// How near our objective comes to the step that the peer wrote down.
+struct agreement {
+  double loss = 0, peer_loss = 0, loss_error = 0;  ///< relative
+  double gradient_error = 0;                       ///< worst tensor: norm of the difference over the peer's norm
+  std::string worst;                               ///< which tensor that is
+};
+
+agreement replay(const cpu& dev, const std::string& path) {
+  const auto file = boot::safetensors_file::open(path);
+  model teacher(dev, boot::mlp(network_options()), boot::prediction{boot::prediction_kind::v}, 1);
+  model student = boot::student_of(dev, teacher);
+  load(file, "teacher.", teacher);
+  load(file, "student.", student);
+  const boot::cosine_schedule schedule;
+  const auto t = file.read_floats("in.t"), eps = file.read_floats("in.eps");
+  boot::require(static_cast<std::int64_t>(t.size()) == batch && eps.size() == t.size() * 64,
+                "measure step: '{}' holds {} times and {} noise values; needs {} and {}", path, t.size(), eps.size(),
+                batch, batch * 64);
+  // The times are handed out in the order in which the objective asks for them: that of the batch.
+  auto options = objective_options(schedule);
+  std::size_t next = 0;
+  options.time.own = [&](double, double) {
+    return (static_cast<double>(t[next++]) - schedule.t_min()) / (schedule.t_max() - schedule.t_min());
+  };
+  boot::bootstrap objective(teacher, student, schedule, options);
+  boot::fill_zero(dev, student.parameters().gradient());
+  const boot::view<const float, cpu> noise(eps.data(), {batch, 64});
+  agreement a;
+  a.loss = objective(dev, {.seed = 0, .step = 0, .first = 0, .count = batch}, noise).total;
+  a.peer_loss = static_cast<double>(file.read_floats("out.loss").at(0));
+  a.loss_error = std::abs(a.loss - a.peer_loss) / std::abs(a.peer_loss);
+  for (const auto& e : student.parameters().layout().entries()) {
+    const auto wanted = file.read_floats(peer_name("grad.", e.name));
+    const float* const got = student.parameters().gradient().data() + e.offset;
+    double difference = 0, norm = 0;
+    for (std::size_t i = 0; i < wanted.size(); ++i) {
+      const double w = static_cast<double>(wanted[i]), d = static_cast<double>(got[i]) - w;
+      difference += d * d;
+      norm += w * w;
+    }
+    const double error = std::sqrt(difference / norm);
+    if (error <= a.gradient_error) continue;
+    a.gradient_error = error;
+    a.worst = e.name;
+  }
+  return a;
+}
+
+/// Where the peer's scripts are; throws boot::error saying how to get them.
+fs::path find_peers(const std::string& given, const fs::path& root) {
+  std::vector<fs::path> places;
+  if (!given.empty()) {
+    places.emplace_back(given);
+  } else if (const char* const variable = std::getenv("BOOT_PEERS"); variable != nullptr && *variable != '\0') {
+    places.emplace_back(variable);
+  } else {
+    places.push_back(root / ".." / "shared" / "peers");
+  }
+  for (const fs::path& p : places)
+    if (fs::exists(p / "boot_torch.py")) return fs::weakly_canonical(p);
+  boot::fail(
+      "measure step: no boot_torch.py in '{}'; this measure runs the PyTorch scripts side by side with boot: put the "
+      "folder with boot_torch.py and requirements.txt there, or name it by --peers DIR or BOOT_PEERS",
+      places.front().string());
+}
+
+/// A text as one word of a shell command.
+std::string shell_word(const std::string& text) {
+  std::string out = "'";
+  for (const char c : text) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return out + "'";
+}
+
+/// A Python with PyTorch: the one that was named, or one in build/peer_venv, made from the peers' requirements.
+std::string find_python(const std::string& given, const fs::path& root, const fs::path& peers) {
+  std::string python = given;
+  if (const char* const variable = std::getenv("BOOT_PEER_PYTHON"); python.empty() && variable != nullptr)
+    python = variable;
+  const auto works = [](const std::string& p) {
+    return boot::measure::output_of(shell_word(p) + " -c 'import torch, diffusers, safetensors' 2>&1").has_value();
+  };
+  if (!python.empty()) {
+    boot::require(works(python),
+                  "measure step: '{}' cannot import torch, diffusers and safetensors; install {} with it, or leave "
+                  "--python and BOOT_PEER_PYTHON out to have build/peer_venv made",
+                  python, (peers / "requirements.txt").string());
+    return python;
+  }
+  const fs::path venv = root / "build" / "peer_venv";
+  python = (venv / "bin" / "python").string();
+  if (fs::exists(python) && works(python)) return python;
+  fmt::print(stderr, "measure step: installing {} into {}, which takes minutes\n",
+             (peers / "requirements.txt").string(), venv.string());
+  const std::string command = "{ python3 -m venv " + shell_word(venv.string()) + " && " + shell_word(python) +
+                              " -m pip install -q -r " + shell_word((peers / "requirements.txt").string()) + "; } 1>&2";
+  boot::require(boot::measure::output_of(command).has_value() && works(python),
+                "measure step: could not make a Python with PyTorch in '{}' (messages above); make one by hand "
+                "(python3 -m venv DIR && DIR/bin/pip install -r {}) and name it by --python DIR/bin/python",
+                venv.string(), (peers / "requirements.txt").string());
+  return python;
+}
+
+/// One variant of the peer over all rounds.
+struct contender {
+  std::string variant;
+  std::vector<double> seconds;
+  double flop = 0;
+};
+
+}  // namespace
+
+int main(int argc, char** argv) try {
+  boot::measure::measure_report report(
+      "step", {{"mlp8", "<= 1.0", "one full BOOT step of an MLP / the same in PyTorch's fastest fp32 variant"}});
+  std::string peers_given, python_given;
+  int rounds = 20, steps = 20;
+  report.app().add_option("--peers", peers_given, "folder of the PyTorch scripts (BOOT_PEERS, ../shared/peers)");
+  report.app().add_option("--python", python_given, "a Python with torch (BOOT_PEER_PYTHON, build/peer_venv)");
+  report.app().add_option("--rounds", rounds, "alternating rounds (20)")->check(CLI::PositiveNumber);
+  report.app().add_option("--steps", steps, "steps of each side in a round (20)")->check(CLI::PositiveNumber);
+  if (const auto status = report.parse(argc, argv)) return *status;
+  if (report.quick()) rounds = std::min(rounds, 6);
+  if (const char* const policy = std::getenv("OMP_WAIT_POLICY"); policy != nullptr)
+    boot::require(
+        std::string_view(policy) != "passive" && std::string_view(policy) != "PASSIVE",
+        "measure step: OMP_WAIT_POLICY is passive, with which waking threads costs more than the work between "
+        "two barriers; unset it");
+  const cpu dev{.threads = report.options().threads > 0 ? report.options().threads : 2};
+  const fs::path peers = find_peers(peers_given, report.root());
+  const std::string python = find_python(python_given, report.root(), peers),
+                    script = (peers / "boot_torch.py").string();
+  flush_denormals(dev);
+
+  // The same step gives the same loss, before anything is timed.
+  const fs::path dump = report.cache_folder() / "mlp8.safetensors";
+  boot::require(
+      boot::measure::output_of(fmt::format("{} {} --case mlp8 --threads {} --boundary-fraction {} --dump {} 1>&2",
+                                           shell_word(python), shell_word(script), dev.threads, boundary_fraction,
+                                           shell_word(dump.string())))
+          .has_value(),
+      "measure step: '{}' could not write a step into '{}'; its messages are above", script, dump.string());
+  const agreement same = replay(dev, dump.string());
+  report.progress("loss {} against {} (relative error {:.2g}); worst gradient {} with {:.2g}", same.loss,
+                  same.peer_loss, same.loss_error, same.worst, same.gradient_error);
+  boot::require(
+      same.loss_error <= 1e-4,
+      "measure step: our loss {} differs from the peer's {} by {:.3g} relative, more than 1e-4: the two do not "
+      "do the same work, so their times must not be compared",
+      same.loss, same.peer_loss, same.loss_error);
+
+  own_step own(dev);
+  boot::measure::peer torch({python, script, "--serve", "--case", "mlp8", "--threads", std::to_string(dev.threads)});
+  const auto ask = [&](const std::string& variant, int count, int warmup) {
+    return torch.request(nlohmann::json{{"case", "mlp8"},
+                                        {"variant", variant},
+                                        {"batch", batch},
+                                        {"boundary_fraction", boundary_fraction},
+                                        {"steps", count},
+                                        {"warmup", warmup}});
+  };
+  std::vector<contender> contenders;
+  for (const char* const variant : {"eager", "compile"}) {
+    const nlohmann::json answer = ask(variant, steps, 10);
+    if (answer.contains("unavailable")) {
+      report.progress("variant {} is unavailable: {}", variant, answer["unavailable"].dump());
+      report.config(std::string("unavailable_") + variant, answer["unavailable"]);
+      continue;
+    }
+    boot::require(answer.at("threads").get<int>() == dev.threads,
+                  "measure step: the peer runs on {} threads, we on {}; give both the same",
+                  answer.at("threads").dump(), dev.threads);
+    contenders.push_back({variant, {}, answer.at("flop_per_step").get<double>()});
+  }
+  boot::require(!contenders.empty(), "measure step: no variant of the peer runs; its reasons are above");
+  const double flop_ratio = own.flop() / contenders.front().flop;
+  boot::require(flop_ratio <= 1.01, "measure step: our step has {} FLOP, {:.4f} times the peer's; 1.01 is allowed",
+                own.flop(), flop_ratio);
+
+  static_cast<void>(own.median(steps));
+  std::vector<double> seconds;
+  for (int round = 0; round < rounds; ++round) {
+    const bool first = round % 2 == 0;
+    if (first) seconds.push_back(own.median(steps));
+    for (contender& c : contenders) c.seconds.push_back(ask(c.variant, steps, 0).at("median").get<double>());
+    if (!first) seconds.push_back(own.median(steps));
+  }
+  const auto median = [](const std::vector<double>& v) { return boot::bench::summarize(v).median; };
+  const contender* fastest = contenders.data();
+  for (const contender& c : contenders)
+    if (median(c.seconds) < median(fastest->seconds)) fastest = &c;
+  std::vector<double> ratios;
+  for (std::size_t i = 0; i < seconds.size(); ++i) ratios.push_back(seconds[i] / fastest->seconds[i]);
+  const auto ratio = boot::bench::summarize(ratios);
+
+  report.config("batch", batch);
+  report.config("boundary_fraction", boundary_fraction);
+  report.config("step_threads", dev.threads);
+  report.config("rounds", rounds);
+  report.config("steps_per_round", steps);
+  report.config("torch_version", torch.ready().value("torch_version", "unknown"));
+  report.config("fastest_variant", fastest->variant);
+  report.config("flop_per_step", own.flop());
+  report.config("peer_flop_per_step", fastest->flop);
+  report.config("flop_ratio", flop_ratio);
+  report.config(
+      "exact_savings",
+      "the source time t_max is that of all samples: its embedding is computed for one row instead of one per "
+      "sample, forward and backward");
+  report.config("parameters", own.parameters());
+  report.config("replayed_loss", {{"own", same.loss}, {"peer", same.peer_loss}, {"relative_error", same.loss_error}});
+  report.config("replayed_gradient", {{"worst_tensor", same.worst}, {"relative_error", same.gradient_error}});
+  report.config("last_loss", own.loss());
+  report.beside("own_milliseconds", 1e3 * median(seconds));
+  for (const contender& c : contenders) report.beside("torch_" + c.variant + "_milliseconds", 1e3 * median(c.seconds));
+  report.row("mlp8", ratio.median,
+             fmt::format("{:.2f} ms against {:.2f} ms of {}, quartiles {:.0f} % apart, {:.3f} of its FLOP",
+                         1e3 * median(seconds), 1e3 * median(fastest->seconds), fastest->variant,
+                         100 * ratio.relative_spread(), flop_ratio));
+  return report.finish();
+} catch (const std::exception& reason) {
+  fmt::print(stderr, "{}\n", reason.what());
+  return 1;
+}

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: MIT
+/// The team of a CUDA block: plain intrinsics behind the names that kernel bodies use.
+#pragma once
+
+#include <boot/kernel/team/team.hpp>
+
+#if BOOT_CUDA_COMPILATION
+
+#  include <cstdint>
+
+namespace boot::inline v0 {
+
+/// One thread of a CUDA block of `Size` threads; blockIdx.x is the block, blockIdx.y the sample. Models Team.
+/// `memory` is shared: alignas(16), Size / 32 numbers of the widest type that is summed.
+template <int Size>
+class cuda_team {
+ public:
+  static constexpr int size = Size;  ///< threads of a block
+  static constexpr int warp = 32;    ///< threads of a warp
+
+  /// With the block's shared memory.
+  __device__ explicit cuda_team(void* memory) : memory_(memory) {}
+
+  /// This thread.
+  __device__ int rank() const { return static_cast<int>(threadIdx.x); }
+  /// This block.
+  __device__ std::int64_t block() const { return blockIdx.x; }
+  /// Blocks that share a sample.
+  __device__ std::int64_t blocks() const { return gridDim.x; }
+  /// The sample worked on.
+  __device__ std::int64_t sample() const { return blockIdx.y; }
+  /// Waits for the whole block.
+  __device__ void sync() const { __syncthreads(); }
+  /// x of the thread with rank ^ mask.
+  template <class X>
+  __device__ X shuffle_xor(X x, int mask) const {
+    return __shfl_xor_sync(0xffffffffu, x, mask);
+  }
+  /// Shared by the block.
+  template <class X>
+  __device__ X* scratch() const {
+    return static_cast<X*>(memory_);
+  }
+
+ private:
+  void* memory_;
+};
+
+static_assert(Team<cuda_team<256>>);
+
+}  // namespace boot::inline v0
+
+#endif

@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: MIT
+// mlp: the parameters of its PyTorch peer, a plain float64 forward pass, conditions, and students that start as teachers.
+#include <boot/model/mlp.hpp>
+
+#include <boot/kernel/cpu/for_each.hpp>
+#include <boot/nn/cpu/operations.hpp>
+#include <boot/schedule/cosine.hpp>
+#include <boot/testing/conformance.hpp>
+#include <boot/testing/gradient_check.hpp>
+
+#include "support/catch.hpp"
+
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace {
+
+using Catch::Matchers::ContainsSubstring;
+template <class T>
+using model = boot::network_model<boot::mlp, boot::cpu, T>;
+using vector = std::vector<double>;
+const boot::cpu dev;
+
+boot::mlp_options small_options() {
+  boot::mlp_options o;
+  o.features = 5;
+  o.width = 12;
+  o.hidden_layers = 3;
+  o.time.features = 8;
+  o.time_scale = 20;
+  return o;
+}
+
+template <class T>
+void fill(model<T>& m, std::uint64_t seed) {
+  const auto& entries = m.parameters().layout().entries();
+  for (std::size_t p = 0; p < entries.size(); ++p)
+    for (std::int64_t i = 0; i < entries[p].extents.size(); ++i)
+      m.parameters().value(static_cast<int>(p))[i] = static_cast<T>(
+          0.4 * static_cast<double>(boot::normal(boot::counter_key{seed, boot::stream::test, 0}, p, static_cast<std::uint64_t>(i))));
+}
+
+double silu(double x) { return x / (1 + std::exp(-x)); }
+
+// The network written out, reading parameters by name.
+class reference {
+ public:
+  explicit reference(const model<double>& m) : m_(m) {}
+
+  [[nodiscard]] vector operator()(vector h, double t, const double* target, int label, const double* w) const {
+    const auto& o = m_.network().options();
+    h = linear("layer_in", h);
+    add(h, embed("time_embedding", o.time_scale * t));
+    if (target != nullptr) add(h, embed("target_embedding", o.time_scale * *target));
+    if (o.classes > 0) {
+      const vector table = values("class_embedding.weight");
+      const std::size_t row = static_cast<std::size_t>(label < 0 ? o.classes : label), n = h.size();
+      for (std::size_t i = 0; i < n; ++i) h[i] += table[row * n + i];
+    }
+    if (w != nullptr) add(h, embed("guidance_embedding", *w));
+    for (std::int64_t i = 0; i + 1 < o.hidden_layers; ++i)
+      h = linear("layers." + std::to_string(i), activate(h, i));
+    return linear("layer_out", activate(h, o.hidden_layers - 1));
+  }
+
+ private:
+  [[nodiscard]] vector values(const std::string& name) const {
+    const auto& layout = m_.parameters().layout();
+    const int i = layout.find(name);
+    REQUIRE(i >= 0);
+    const auto& e = layout.entries()[static_cast<std::size_t>(i)];
+    const double* p = m_.parameters().values().data() + e.offset;
+    return {p, p + e.extents.size()};
+  }
+  [[nodiscard]] vector linear(const std::string& name, const vector& x) const {
+    const vector w = values(name + ".weight");
+    vector y = values(name + ".bias");
+    for (std::size_t r = 0; r < y.size(); ++r)
+      for (std::size_t i = 0; i < x.size(); ++i) y[r] += w[r * x.size() + i] * x[i];
+    return y;
+  }
+  [[nodiscard]] vector embed(const std::string& name, double t) const {
+    const auto& s = m_.network().options().time;
+    const std::size_t half = static_cast<std::size_t>(s.features) / 2;
+    vector e(2 * half);
+    for (std::size_t i = 0; i < half; ++i) {
+      const double angle = t * std::pow(s.max_period, -static_cast<double>(i) / (static_cast<double>(half) - s.freq_shift));
+      e[s.flip_sin_to_cos ? i : i + half] = std::cos(angle);
+      e[s.flip_sin_to_cos ? i + half : i] = std::sin(angle);
+    }
+    vector h = linear(name + ".linear_1", e);
+    for (double& v : h) v = silu(v);
+    return linear(name + ".linear_2", h);
+  }
+  static void add(vector& h, const vector& x) {
+    for (std::size_t i = 0; i < h.size(); ++i) h[i] += x[i];
+  }
+  [[nodiscard]] vector activate(vector h, std::int64_t layer) const {
+    if (m_.network().options().normalise) {
+      const vector w = values("norms." + std::to_string(layer) + ".weight"), b = values("norms." + std::to_string(layer) + ".bias");
+      double mean = 0, square = 0;
+      const double n = static_cast<double>(h.size());
+      for (const double v : h) mean += v / n;
+      for (const double v : h) square += (v - mean) * (v - mean) / n;
+      for (std::size_t i = 0; i < h.size(); ++i) h[i] = (h[i] - mean) / std::sqrt(square + 1e-5) * w[i] + b[i];
+    }
+    for (double& v : h) v = silu(v);
+    return h;
+  }
+  const model<double>& m_;
+};
+
+const std::vector<double> source{0.9, 0.2, 0.2, 0.5}, target{0.1, 0.8, 0.3, 0.3}, scales{1, 4, 2.5, 0};
+const std::array<std::int32_t, 4> ids{1, -1, 0, 2};
+vector samples() {
+  vector x;
+  for (int i = 0; i < 20; ++i) x.push_back(std::sin(1.3 * i));
+  return x;
+}
+
+template <class C>
+void compare(const boot::mlp_options& o, const C& condition) {
+  model<double> m(dev, boot::mlp(o), {boot::prediction_kind::v});
+  fill(m, 4);
+  const vector x = samples();
+  boot::times_buffer<boot::cpu, double> from, to;
+  boot::tensor<double, boot::cpu> out(dev, {4, 5});
+  m.predict(dev, {x.data(), {4, 5}}, from.set(dev, m, source), to.set(dev, m, target), condition, out.get());
+  const reference expected(m);
+  for (std::size_t i = 0; i < 4; ++i) {
+    const double w = o.guidance_scale_input * scales[i];  // read as this times w
+    const vector y = expected({x.begin() + static_cast<std::ptrdiff_t>(5 * i), x.begin() + static_cast<std::ptrdiff_t>(5 * i + 5)}, source[i],
+                              o.target_time ? &target[i] : nullptr, ids[i], o.guidance_scale_input > 0 ? &w : nullptr);
+    for (std::size_t j = 0; j < 5; ++j) CHECK(out.get()[static_cast<std::int64_t>(5 * i + j)] == Catch::Approx(y[j]).epsilon(1e-11));
+  }
+}
+
+}  // namespace
+
+TEST_CASE("the parameters of the PyTorch network: names, shapes and number", "[model][mlp]") {
+  boot::mlp_options o;
+  o.features = 64;
+  boot::mlp network(o);
+  const boot::parameter_layout teacher(network);
+  const std::map<std::string, boot::shape> expected{
+      {"time_embedding.linear_1.weight", {512, 128}}, {"time_embedding.linear_1.bias", {512}},
+      {"time_embedding.linear_2.weight", {512, 512}}, {"time_embedding.linear_2.bias", {512}},
+      {"layer_in.weight", {512, 64}},                 {"layer_in.bias", {512}},
+      {"layers.0.weight", {512, 512}},                {"layers.0.bias", {512}},
+      {"layers.1.weight", {512, 512}},                {"layers.1.bias", {512}},
+      {"layers.2.weight", {512, 512}},                {"layers.2.bias", {512}},
+      {"layer_out.weight", {64, 512}},                {"layer_out.bias", {64}}};
+  CHECK(teacher.entries().size() == expected.size());
+  for (const auto& [name, extents] : expected) {
+    INFO(name);
+    const int i = teacher.find(name);
+    REQUIRE(i >= 0);
+    CHECK(teacher.entries()[static_cast<std::size_t>(i)].extents == extents);
+  }
+  CHECK(teacher.count() == 512 * 128 + 512 + 4 * (512 * 512 + 512) + 512 * 64 + 512 + 64 * 512 + 64);
+  o.target_time = true;
+  boot::mlp student(o);
+  const boot::parameter_layout layout(student);
+  CHECK(layout.entries().size() == expected.size() + 4);
+  CHECK(layout.find("target_embedding.linear_2.weight") >= 0);
+}
+
+TEST_CASE("the forward pass equals the network written out", "[model][mlp]") {
+  const boot::class_labels<boot::cpu> labels{{ids.data(), {4}}};
+  boot::mlp_options o = small_options();
+  compare(o, boot::no_condition{});
+  o.target_time = true;
+  compare(o, boot::no_condition{});
+  o.classes = 3;
+  compare(o, labels);
+  o.normalise = true;
+  o.time.flip_sin_to_cos = false;
+  o.time.freq_shift = 1;
+  compare(o, labels);
+  o.hidden_layers = 1;
+  compare(o, labels);
+  o.guidance_scale_input = 0.5;
+  std::vector<double> read = scales;  // the condition holds w; the network reads 0.5 w
+  compare(o, boot::conditions(labels, boot::guidance_scale<boot::cpu, double>{{read.data(), {4}}}));
+}
+
+TEST_CASE("gradients of every part", "[model][mlp]") {
+  const bool normalise = GENERATE(false, true);
+  boot::mlp_options o = small_options();
+  o.width = 6;
+  o.hidden_layers = 2;
+  o.time_scale = 3;
+  o.target_time = true;
+  o.classes = 3;
+  o.normalise = normalise;
+  model<double> m(dev, boot::mlp(o), {});
+  fill(m, 9);
+  const vector x = samples();
+  boot::times_buffer<boot::cpu, double> from, to;
+  const auto report = boot::testing::check_student_gradient(
+      dev, m, boot::view<const double, boot::cpu>{x.data(), {4, 5}}, from.set(dev, m, 1.0, 4), to.set(dev, m, target),
+      boot::class_labels<boot::cpu>{{ids.data(), {4}}});
+  INFO(report.worst_name);
+  CHECK(report.worst < 1e-7);
+}
+
+TEST_CASE("a student made from a teacher equals its boundary, bit by bit, at every target time", "[model][mlp]") {
+  const auto kind = GENERATE(boot::prediction_kind::v, boot::prediction_kind::sample);
+  boot::mlp_options o = small_options();
+  const boot::cosine_schedule schedule;
+  const std::vector<double> targets{schedule.t_min(), 0.04, 0.5, 0.99, schedule.t_max()};
+  {
+    model<float> teacher(dev, boot::mlp(o), {kind}, 8);
+    const auto student = boot::student_of(dev, teacher);
+    CHECK(student.prediction().kind == kind);
+    CHECK(student.network().options().target_time);
+    CHECK(boot::testing::distance_from_boundary(dev, teacher, student, schedule, boot::no_condition{}, 17, targets) == 0);
+    CHECK(student.parameters().layout().entries().size() == teacher.parameters().layout().entries().size() + 4);
+  }
+  o.classes = 3;
+  o.normalise = true;
+  model<float> teacher(dev, boot::mlp(o), {kind}, 8);
+  const boot::class_labels<boot::cpu> labels{{ids.data(), {4}}};
+  const auto student = boot::student_of(dev, teacher);
+  CHECK(boot::testing::distance_from_boundary(dev, teacher, student, schedule, labels, 4, targets) == 0);
+  // A student that reads the guidance scale starts with a zero branch as well: w does not matter yet.
+  const auto guided = boot::student_of(dev, teacher, 0.5);
+  const std::vector<float> w{1, 2, 3, 4};
+  const boot::conditions both(labels, boot::guidance_scale<boot::cpu>{{w.data(), {4}}});
+  boot::times_buffer<boot::cpu, float> from, to;
+  boot::tensor<float, boot::cpu> a(dev, {4, 5}), b(dev, {4, 5});
+  const vector x = samples();
+  const std::vector<float> narrow(x.begin(), x.end());
+  guided.predict(dev, {narrow.data(), {4, 5}}, from.set(dev, guided, 1.0, 4), to.set(dev, guided, 0.3, 4), both, a.get());
+  teacher.predict(dev, {narrow.data(), {4, 5}}, from.set(dev, teacher, 1.0, 4), labels, b.get());
+  CHECK(boot::to_host(dev, a.get()) == boot::to_host(dev, b.get()));
+}
+
+TEST_CASE("wrong sizes, missing conditions and wrong shapes are told", "[model][mlp]") {
+  CHECK_THROWS_WITH(boot::mlp({.features = 0}), ContainsSubstring("all must be positive"));
+  CHECK_THROWS_AS(boot::mlp({.width = -1}), boot::error);
+  CHECK_THROWS_AS(boot::mlp({.hidden_layers = 0}), boot::error);
+  boot::mlp_options o = small_options();
+  o.classes = 3;
+  model<double> m(dev, boot::mlp(o), {});
+  const vector x = samples();
+  boot::times_buffer<boot::cpu, double> at;
+  boot::tensor<double, boot::cpu> out(dev, {4, 5}), narrow(dev, {4, 4});
+  const auto& t = at.set(dev, m, 0.5, 4);
+  const boot::view<const double, boot::cpu> four{x.data(), {4, 5}};
+  CHECK_THROWS_WITH(m.predict(dev, four, t, boot::no_condition{}, out.get()), ContainsSubstring("pass boot::class_labels"));
+  const std::array<std::int32_t, 4> beyond{0, 1, 2, 3};
+  CHECK_THROWS_WITH(m.predict(dev, four, t, boot::class_labels<boot::cpu>{{beyond.data(), {4}}}, out.get()),
+                    ContainsSubstring("sample 3 has class 3"));
+  const boot::class_labels<boot::cpu> labels{{ids.data(), {4}}};
+  CHECK_THROWS_WITH(m.predict(dev, {x.data(), {5, 4}}, t, labels, out.get()), ContainsSubstring("samples of shape [5]"));
+  CHECK_THROWS_WITH(m.predict(dev, four, t, labels, narrow.get()), ContainsSubstring("out of shape [4, 4], needs [4, 5]"));
+  CHECK_THROWS_WITH(m.predict(dev, four.rows(0, 3), t, labels, out.get().rows(0, 3)), ContainsSubstring("3 samples came with 4"));
+  CHECK_NOTHROW(m.predict(dev, four, t, labels, out.get()));  // an error leaves the model usable
+}

@@ -81,16 +81,19 @@ void layers(collector& all, const boot::testing::gradient_check_options& options
   const auto check = [&]<class Layer>(const std::string& name, Layer layer, boot::shape x, boot::shape z,
                                       const auto& code) {
     with_input<Layer> net{{x, {}}, {z, {}}, std::move(layer)};
-    all.add(name, boot::testing::check_graph_gradient(dev, net, [&](graph& g) { return code(g, net); }, options));
+    all.add(name, boot::testing::check_graph_gradient(
+                      dev, net, [&](graph& g) { return code(g, net); }, options));
   };
   for (const std::int64_t batch : {1, 5})
     for (const std::int64_t in : {1, 7}) {
       const std::string size = fmt::format(" {}x{}", batch, in);
-      check("linear" + size, boot::linear(in, 3), {batch, in}, {}, [](graph& g, auto& n) { return n.layer(g, g(n.x)); });
+      check("linear" + size, boot::linear(in, 3), {batch, in}, {},
+            [](graph& g, auto& n) { return n.layer(g, g(n.x)); });
       check("silu" + size, nothing{}, {batch, in}, {}, [](graph& g, auto& n) { return boot::silu(g, g(n.x)); });
       check("concat" + size, nothing{}, {batch, in}, {batch, 4},
             [](graph& g, auto& n) { return boot::concat(g, g(n.x), g(n.z)); });
-      check("add" + size, nothing{}, {batch, in}, {batch, in}, [](graph& g, auto& n) { return boot::add(g, g(n.x), g(n.z)); });
+      check("add" + size, nothing{}, {batch, in}, {batch, in},
+            [](graph& g, auto& n) { return boot::add(g, g(n.x), g(n.z)); });
       check("add broadcast" + size, nothing{}, {batch, in}, {1, in},
             [](graph& g, auto& n) { return boot::silu(g, boot::add(g, g(n.x), g(n.z))); });
     }
@@ -111,9 +114,8 @@ void layers(collector& all, const boot::testing::gradient_check_options& options
   });
   const std::array<std::int32_t, 5> ids{2, 0, -1, 2, 1};
   const boot::class_labels<device> labels{{ids.data(), {5}}};
-  check("class embedding", boot::class_embedding(3, 4), {5, 4}, {}, [&labels](graph& g, auto& n) {
-    return boot::add(g, g(n.x), n.layer(g, labels));
-  });
+  check("class embedding", boot::class_embedding(3, 4), {5, 4}, {},
+        [&labels](graph& g, auto& n) { return boot::add(g, g(n.x), n.layer(g, labels)); });
   const std::vector<double> t{0.3, 2.5, 0.3, 1.0};
   const std::vector<double> one{2.5, 2.5, 2.5, 2.5};
   for (const bool uniform : {false, true})
@@ -121,7 +123,8 @@ void layers(collector& all, const boot::testing::gradient_check_options& options
       const std::vector<double>& at = uniform ? one : t;
       const times_type when{{at.data(), {4}}, {at.data(), {4}}, {}, uniform};
       check(fmt::format("time embedding{}{}", uniform ? " uniform" : "", flip ? " cosines first" : ""),
-            boot::time_embedding({.features = 7, .flip_sin_to_cos = flip, .freq_shift = flip ? 0.0 : 1.0, .max_period = 50}, 6),
+            boot::time_embedding(
+                {.features = 7, .flip_sin_to_cos = flip, .freq_shift = flip ? 0.0 : 1.0, .max_period = 50}, 6),
             {4, 6}, {}, [&when](graph& g, auto& n) { return boot::add(g, g(n.x), n.layer(g, when)); });
     }
 }
@@ -183,10 +186,14 @@ struct affine {
 };
 affine clean_map(boot::prediction_kind kind, double alpha, double sigma) {
   switch (kind) {
-    case boot::prediction_kind::sample: return {0, 1};
-    case boot::prediction_kind::epsilon: return {1 / alpha, -sigma / alpha};
-    case boot::prediction_kind::v: return {alpha / (alpha * alpha + sigma * sigma), -sigma / (alpha * alpha + sigma * sigma)};
-    case boot::prediction_kind::flow: return {1 / (alpha + sigma), -sigma / (alpha + sigma)};
+    case boot::prediction_kind::sample:
+      return {0, 1};
+    case boot::prediction_kind::epsilon:
+      return {1 / alpha, -sigma / alpha};
+    case boot::prediction_kind::v:
+      return {alpha / (alpha * alpha + sigma * sigma), -sigma / (alpha * alpha + sigma * sigma)};
+    case boot::prediction_kind::flow:
+      return {1 / (alpha + sigma), -sigma / (alpha + sigma)};
     case boot::prediction_kind::edm: {
       const double s = 0.5;
       return {s * s / (s * s + sigma * sigma), sigma * s / std::sqrt(s * s + sigma * sigma)};
@@ -207,8 +214,8 @@ struct bench {
     std::vector<double> out(x.size());
     const auto n = static_cast<std::int64_t>(x.size());
     boot::times_buffer<device, double> from, to;
-    m.predict(dev, matrix_view{x.data(), {1, n}}, from.set(dev, m, t, 1), to.set(dev, m, target, 1), boot::no_condition{},
-              boot::view<double, device>{out.data(), {1, n}});
+    m.predict(dev, matrix_view{x.data(), {1, n}}, from.set(dev, m, t, 1), to.set(dev, m, target, 1),
+              boot::no_condition{}, boot::view<double, device>{out.data(), {1, n}});
     return out;
   }
   std::vector<double> signal(const model& m, const std::vector<double>& x, double t, double target) const {
@@ -284,7 +291,8 @@ std::vector<term> bootstrap_terms(const bench<Schedule>& b, const setting& s, co
       eps[j] = static_cast<double>(
           boot::normal(boot::counter_key{r.seed, boot::stream::noise, static_cast<std::uint64_t>(r.step)}, sample, j));
     if (boundary[static_cast<std::size_t>(i)]) {
-      terms.push_back({eps, clipped(b.f(b.start(eps), t_max)), t_max, s.options.boundary_weight / static_cast<double>(edge)});
+      terms.push_back(
+          {eps, clipped(b.f(b.start(eps), t_max)), t_max, s.options.boundary_weight / static_cast<double>(edge)});
       continue;
     }
     const double u = boot::uniform_double(
@@ -297,7 +305,8 @@ std::vector<term> bootstrap_terms(const bench<Schedule>& b, const setting& s, co
     }
     double t = t_min + position * (t_max - t_min), to = t - delta;
     if (to < t_min) to = t_min, t = t_min + delta;
-    const double at = b.schedule.alpha(t), st = b.schedule.sigma(t), as = b.schedule.alpha(to), ss = b.schedule.sigma(to);
+    const double at = b.schedule.alpha(t), st = b.schedule.sigma(t), as = b.schedule.alpha(to),
+                 ss = b.schedule.sigma(to);
     const double d = 1 - at * ss / (st * as);
     const std::vector<double> now = b.y(eps, t), f1 = clipped(b.f(b.noised(now, eps, t), t));
     std::vector<double> target = now;
@@ -399,7 +408,8 @@ void fixed_point_case(collector& all, const std::string& name, double dlambda(do
       terms.push_back({eps, b.f(b.start(eps), t_max), t_max, beta / 3});
       continue;
     }
-    const double u = boot::uniform_double(boot::counter_key{whole.seed, boot::stream::time, 3}, static_cast<std::uint64_t>(i), 0);
+    const double u =
+        boot::uniform_double(boot::counter_key{whole.seed, boot::stream::time, 3}, static_cast<std::uint64_t>(i), 0);
     const double t = std::min(t_min + u * (t_max - t_min), t_max - h / 64), next = std::min(t + h, t_max);
     const std::vector<double> y = b.y(eps, t), later = b.y(eps, next);
     std::vector<double> target = b.f(b.noised(y, eps, t), t);
@@ -425,7 +435,8 @@ void knowledge_case(collector& all, bool heun, const boot::testing::gradient_che
     std::vector<double> y = b.f(b.start(eps), t_max);
     for (int k = 0; k < 5; ++k) {
       const double t = t_max - (t_max - t_min) * k / 5, s = k == 4 ? t_min : t_max - (t_max - t_min) * (k + 1) / 5;
-      const double at = m.schedule.alpha(t), st = m.schedule.sigma(t), as = m.schedule.alpha(s), ss = m.schedule.sigma(s);
+      const double at = m.schedule.alpha(t), st = m.schedule.sigma(t), as = m.schedule.alpha(s),
+                   ss = m.schedule.sigma(s);
       const double d = 1 - at * ss / (st * as);
       const std::vector<double> f1 = b.f(b.noised(y, eps, t), t);
       for (std::size_t j = 0; j < 3; ++j) y[j] += d * (f1[j] - y[j]);
@@ -542,8 +553,8 @@ void objectives(collector& all, const boot::testing::gradient_check_options& opt
 
 int main(int argc, char** argv) try {
   boot::measure::measure_report report(
-      "gradients", {{"worst", "<= 1e-6", "relative error of a gradient in float64, over tensors and 8 random directions"}},
-      {1});
+      "gradients",
+      {{"worst", "<= 1e-6", "relative error of a gradient in float64, over tensors and 8 random directions"}}, {1});
   if (const auto status = report.parse(argc, argv)) return *status;
   collector all{report, 0, {}};
   for (const std::uint64_t seed : report.seeds()) {

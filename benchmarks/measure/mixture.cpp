@@ -30,7 +30,7 @@ constexpr double t_min = 0.001, t_max = 0.999;
 /// The recipe: three hidden layers of 128, v output, 512 samples a step and 128 more at the boundary.
 struct recipe {
   std::int64_t steps = 4000;
-  double rate = 3e-3;
+  double rate = 1e-3;
   boot::target_solver target = boot::target_solver::euler;
   bool fixed_point = false;
 };
@@ -158,7 +158,7 @@ class mixtures {
       if (modes != nullptr) {
         result["mode_deviation"] = mode_deviation(*modes, y, ref.truth);
         boot::refined_sample(dev_, trained, teacher, schedule, boot::no_condition{}, eps,
-                             {.t_middle = 0.1, .teacher = {.steps = 1}}, y.get());
+                             {.t_middle = 0.1}, y.get());
         result["refined"] = boot::endpoint_error(dev_, y, ref.truth).relative;
       }
       return result;

@@ -36,9 +36,7 @@ struct level {
 
 // The formulas of this file are its own: nothing below, up to reference_chain(), calls the library.
 // alpha(1) must be 0 and not 6e-17: the Heun factor 1 + D/ln(1 - D) nears its limit with the logarithm only.
-level cosine_level(double t) {
-  return {std::sin(std::numbers::pi * (1 - t) / 2), std::sin(std::numbers::pi * t / 2)};
-}
+level cosine_level(double t) { return {std::sin(std::numbers::pi * (1 - t) / 2), std::sin(std::numbers::pi * t / 2)}; }
 level flow_level(double t) { return {1 - t, t}; }
 level linear_level(double t) {
   const double b = 0.1 * t + 0.5 * 19.9 * t * t;
@@ -153,8 +151,8 @@ double library_error(const boot::cpu& dev, const Schedule& schedule, level (*at)
   std::vector<std::vector<point>> chains;
   for (std::size_t m = 0; m < noises; ++m) {
     const auto i = static_cast<std::int64_t>(2 * m);
-    chains.push_back(reference_chain({static_cast<double>(student.noise()[i]), static_cast<double>(student.noise()[i + 1])},
-                                     levels, heun));
+    chains.push_back(reference_chain(
+        {static_cast<double>(student.noise()[i]), static_cast<double>(student.noise()[i + 1])}, levels, heun));
   }
   return worst_error(
       [&](std::size_t m, std::size_t k, std::size_t j) {

@@ -99,7 +99,7 @@ int run(int argc, char** argv) {
                           {.steps = steps,
                            .batch = 640,
                            .seed = seed,
-                           .rate = {.peak = 3e-3},
+                           .rate = {.peak = 1e-3},
                            .optimizer = {.weight_decay = 0},
                            .folder = out,
                            .report_every = std::max<std::int64_t>(1, steps / 4)}};
@@ -123,7 +123,7 @@ int run(int argc, char** argv) {
     report(fmt::format("teacher, DDIM-{}", ddim), ddim);
   }
   boot::refined_sample(dev, averaged, teacher, schedule, boot::no_condition{}, fresh,
-                       {.t_middle = 0.1, .teacher = {.steps = 1}}, y.get());
+                       {.t_middle = 0.1}, y.get());
   report("student, refined", 2);
   boot::one_step_sample(dev, averaged, schedule, boot::no_condition{}, fresh, {}, y.get());
   report("student", 1);

@@ -2,12 +2,11 @@
 /// A teacher, a student and a schedule that keep every contract: each case takes one piece away.
 #pragma once
 
-#include <boot/objective/bootstrap.hpp>
-#include <boot/schedule/cosine.hpp>
-
 #include <boot/device/cpu.hpp>
 #include <boot/kernel/cpu/for_each.hpp>
 #include <boot/kernel/cpu/noise.hpp>
+#include <boot/objective/bootstrap.hpp>
+#include <boot/schedule/cosine.hpp>
 
 namespace parts {
 

@@ -7,7 +7,8 @@ struct half_a_tape {
   parts::input output() const { return {}; }
 };
 struct under_test : parts::student_predicts, parts::has_parameters, parts::says_prediction, parts::says_shape {
-  half_a_tape record(const boot::cpu&, parts::input, const parts::times&, const parts::times&, const boot::no_condition&) {
+  half_a_tape record(const boot::cpu&, parts::input, const parts::times&, const parts::times&,
+                     const boot::no_condition&) {
     return {};
   }
 };

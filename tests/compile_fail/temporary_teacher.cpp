@@ -4,7 +4,8 @@
 #include "parts.hpp"
 
 #ifdef BOOT_EXPECT_FAIL
-#  define BOOT_TEACHER parts::teacher{}
+#  define BOOT_TEACHER \
+    parts::teacher {}
 #else
 #  define BOOT_TEACHER teacher
 #endif

@@ -77,6 +77,7 @@ struct axes {
   std::vector<axis> list;  ///< in the order they were multiplied
 
   axes() = default;
+  /// The product of one.
   axes(axis one) : list{std::move(one)} {}  // NOLINT(google-explicit-constructor): an axis is the product of one
 };
 

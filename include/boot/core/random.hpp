@@ -13,21 +13,23 @@ namespace boot::inline v0 {
 
 /// Four 32-bit words: a Philox counter or one block of its output.
 struct philox_words {
-  std::uint32_t v[4];
+  std::uint32_t v[4];  ///< the words
+  /// Word i.
   BOOT_HD constexpr std::uint32_t& operator[](int i) noexcept { return v[i]; }
+  /// Word i.
   BOOT_HD constexpr std::uint32_t operator[](int i) const noexcept { return v[i]; }
   friend constexpr bool operator==(const philox_words&, const philox_words&) = default;
 };
 
 /// Two 32-bit words: a Philox key.
 struct philox_key {
-  std::uint32_t v[2];
+  std::uint32_t v[2];  ///< the words
 };
 
 /// Philox4x32-10 of Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC 2011).
 struct philox4x32 {
-  static constexpr std::uint32_t multiplier_0 = 0xd2511f53u;
-  static constexpr std::uint32_t multiplier_1 = 0xcd9e8d57u;
+  static constexpr std::uint32_t multiplier_0 = 0xd2511f53u;  ///< of the first word
+  static constexpr std::uint32_t multiplier_1 = 0xcd9e8d57u;  ///< of the third word
   static constexpr std::uint32_t weyl_0 = 0x9e3779b9u;  ///< golden ratio
   static constexpr std::uint32_t weyl_1 = 0xbb67ae85u;  ///< sqrt(3) - 1
 
@@ -161,11 +163,12 @@ BOOT_HD BOOT_FORCE_INLINE void box_muller(std::uint32_t radius_bits, std::uint32
 
 /// Four standard normals.
 struct normal_block {
-  float v[4];
+  float v[4];  ///< by element
 };
 
 /// The standard normals of elements 4 block .. 4 block + 3.
 struct normal4 {
+  /// Elements 4 block .. 4 block + 3 of `sample`.
   BOOT_HD normal_block operator()(const counter_key& key, std::uint64_t sample, std::uint64_t block) const noexcept {
     const philox_words w = random_block(key, sample, block);
     normal_block z;

@@ -171,8 +171,10 @@ class guided {
   mutable detail::guided_buffers buffers_;
 };
 
+/// Guidance with the condition's null and a scale per sample.
 template <class Teacher>
 guided(const Teacher&) -> guided<Teacher>;
+/// Guidance with the condition's null and one scale.
 template <class Teacher>
 guided(const Teacher&, double) -> guided<Teacher>;
 

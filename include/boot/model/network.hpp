@@ -24,6 +24,7 @@ class tape {
  public:
   using graph_type = graph<T, D>;  ///< what recorded it
 
+  /// Takes a recorded graph and its result; the graph goes back to `pool` at the end.
   tape(std::vector<std::unique_ptr<graph_type>>& pool, std::unique_ptr<graph_type> g, typename graph_type::value root)
       : pool_(&pool), graph_(std::move(g)), root_(std::move(root)) {}
   tape(tape&&) noexcept = default;
@@ -133,6 +134,7 @@ class network_model {
     bool recorded, uniform_source, uniform_target;
     std::int64_t batch;
     const char* condition;
+    int layout_revision;  // freezing or thawing a group changes what a tape keeps
     graph_plan plan;
   };
 
@@ -149,13 +151,15 @@ class network_model {
                      const times<D, T>& t_target, const C& condition) const {
     for (const auto& k : plans_)
       if (k.recorded == recorded && k.batch == x.batch() && k.uniform_source == t_source.uniform &&
-          k.uniform_target == t_target.uniform && k.condition == &detail::condition_tag<C>)
+          k.uniform_target == t_target.uniform && k.condition == &detail::condition_tag<C> &&
+          k.layout_revision == arena_.layout().revision())
         return k.plan;
     graph_type g;
     const graph_plan p = g.plan(dev, recorded, arena_.layout(), [&](graph_type& q) {
       return network_(q, q.input(view<const T, D>(nullptr, x.extents())), t_source, t_target, condition);
     });
-    plans_.push_back({recorded, t_source.uniform, t_target.uniform, x.batch(), &detail::condition_tag<C>, p});
+    plans_.push_back({recorded, t_source.uniform, t_target.uniform, x.batch(), &detail::condition_tag<C>,
+                      arena_.layout().revision(), p});
     return p;
   }
   // The smallest idle graph that is large enough, else the largest one, grown.

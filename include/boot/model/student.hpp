@@ -14,6 +14,7 @@ template <class M>
 struct scalar_of {
   using type = float;  ///< float
 };
+/// A model that names its scalar type.
 template <class M>
 requires requires { typename M::scalar_type; }
 struct scalar_of<M> {

@@ -74,9 +74,7 @@ struct conditions {
 
   conditions() = default;
   /// From its parts.
-  explicit conditions(C... c)
-    requires(sizeof...(C) > 0)
-      : parts(std::move(c)...) {}
+  explicit conditions(C... c) requires(sizeof...(C) > 0) : parts(std::move(c)...) {}
   /// Samples [first, first + count) of every part.
   [[nodiscard]] conditions rows(std::int64_t first, std::int64_t count) const {
     return std::apply([&](const C&... c) { return conditions(c.rows(first, count)...); }, parts);

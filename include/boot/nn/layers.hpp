@@ -68,7 +68,7 @@ struct sinusoid_options {
   bool flip_sin_to_cos = true;  ///< cosines first
   double freq_shift = 0;        ///< frequency i is exp(-ln(max_period) i / (features / 2 - freq_shift))
   double max_period = 10000;    ///< ratio of the highest to the lowest frequency
-  double factor = 1;           ///< what comes in is multiplied by this first
+  double factor = 1;            ///< what comes in is multiplied by this first
 };
 
 /// Sinusoids of a time, linear, SiLU, linear (diffusers' TimestepEmbedding). A uniform time is embedded once.

@@ -14,14 +14,14 @@ namespace boot::inline v0 {
 
 /// Options of bootstrap.
 struct bootstrap_options {
-  double delta = 0.04;                      ///< t - s as a share of the schedule's range
-  double boundary_weight = 0.5;             ///< beta: factor of the boundary loss
-  double boundary_fraction = 0.25;          ///< share of the batch that carries the boundary loss instead; 1: all of it
+  double delta = 0.04;              ///< t - s as a share of the schedule's range
+  double boundary_weight = 0.5;     ///< beta: factor of the boundary loss
+  double boundary_fraction = 0.25;  ///< share of the batch that carries the boundary loss instead; 1: all of it
   target_solver target = target_solver::euler;  ///< Euler or Heun
-  weighting weight = weighting::upwind;     ///< weight of a pair of times
-  weight_function own_weight = {};          ///< the user's own; wins over `weight`
-  time_options time = {};                   ///< distribution of t
-  clean_signal_limits limits = {};          ///< clip of the teacher's clean signal
+  weighting weight = weighting::upwind;         ///< weight of a pair of times
+  weight_function own_weight = {};              ///< the user's own; wins over `weight`
+  time_options time = {};                       ///< distribution of t
+  clean_signal_limits limits = {};              ///< clip of the teacher's clean signal
 };
 
 /// L = E w ||y(eps, s) - SG[y(eps, t) + D (f(x^_t, t) - y(eps, t))]||^2 + beta E ||y(eps, t_max) - f(sigma_T eps, t_max)||^2
@@ -36,8 +36,8 @@ class bootstrap {
   static_assert((check_schedule<Schedule>(), true));
 
  public:
-  using scalar_type = typename scalar_of<Student>::type;                      ///< T
-  using device_type = typename detail::student_device<Student>::type;         ///< D
+  using scalar_type = typename scalar_of<Student>::type;               ///< T
+  using device_type = typename detail::student_device<Student>::type;  ///< D
   using condition_type = condition_of<Source, device_type>;            ///< of a batch
   static_assert((check_teacher<Teacher, device_type, condition_type, scalar_type>(), true));
   static_assert((check_student<Student, device_type, condition_type, scalar_type>(), true));
@@ -116,8 +116,7 @@ class bootstrap {
       f1 = f_.get(dev, part);
       x2 = x2_.get(dev, part);
       for_each_element<T>(dev, clean_signal_op<T>{}, clean_rows_.upload(dev), inner, n,
-                          inputs<T, T, T>(x.data(), call_.conditional(), call_.unconditional()),
-                          outputs<T>(f1.data()));
+                          inputs<T, T, T>(x.data(), call_.conditional(), call_.unconditional()), outputs<T>(f1.data()));
       const view<T, device_type> euler = euler_.get(dev, part);
       for_each_element<T>(dev, signal_euler_op<T>{}, second_rows_.upload(dev), inner, n,
                           inputs<T, T, T>(y_t.data(), f1.data(), eps.data()), outputs<T, T>(euler.data(), x2.data()));
@@ -140,18 +139,18 @@ class bootstrap {
                                                      second_call_.conditional(), second_call_.unconditional()),
                             outputs<T>(gradient.data()), sums, scratch);
       } else {
-        for_each_element<T>(dev, bootstrap_euler_op<T, Distance>{distance_}, rows, inner, n,
-                            inputs<T, T, T, T, T>(y_s.data(), y_t.data(), x.data(), call_.conditional(),
-                                                  call_.unconditional()),
-                            outputs<T>(gradient.data()), sums, scratch);
+        for_each_element<T>(
+            dev, bootstrap_euler_op<T, Distance>{distance_}, rows, inner, n,
+            inputs<T, T, T, T, T>(y_s.data(), y_t.data(), x.data(), call_.conditional(), call_.unconditional()),
+            outputs<T>(gradient.data()), sums, scratch);
       }
     }
     if (boundary > 0) {
       const std::int64_t at = inner * n;
-      for_each_element<T>(dev, boundary_op<T, Distance>{distance_}, rows + inner, boundary, n,
-                          inputs<T, T, T, T>(y_s.data() + at, x.data() + at, call_.conditional() + at,
-                                             call_.unconditional() + at),
-                          outputs<T>(gradient.data() + at), sums + inner, scratch);
+      for_each_element<T>(
+          dev, boundary_op<T, Distance>{distance_}, rows + inner, boundary, n,
+          inputs<T, T, T, T>(y_s.data() + at, x.data() + at, call_.conditional() + at, call_.unconditional() + at),
+          outputs<T>(gradient.data() + at), sums + inner, scratch);
     }
     tape.backward(dev, gradient);
 
@@ -210,9 +209,9 @@ class bootstrap {
       const auto k = index(i);
       const bool boundary = i >= inner_;
       const double u = uniform_double(key, static_cast<std::uint64_t>(samples_[k]), 0);
-      const time_pair pair =
-          boundary ? time_pair{t_max, t_max}
-                   : bootstrap_times(time_position(options_.time, u, r.progress), t_min, t_max, delta);
+      const time_pair pair = boundary
+                                 ? time_pair{t_max, t_max}
+                                 : bootstrap_times(time_position(options_.time, u, r.progress), t_min, t_max, delta);
       t_[k] = pair.t;
       s_[k] = pair.s;
       const double step = boundary ? 1 : signal_step(schedule_, pair.t, pair.s);
@@ -227,13 +226,25 @@ class bootstrap {
       const double weight = boundary ? 1
                                      : bootstrap_weight(options_.weight, options_.own_weight, schedule_, pair.t, pair.s,
                                                         step, r.progress);
-      rows[k] = {static_cast<T>(ab.a), static_cast<T>(ab.b), static_cast<T>(w), static_cast<T>(step),
-                 static_cast<T>(heun), static_cast<T>(weight), static_cast<T>(share),
-                 static_cast<T>(share * signal_.b * (boundary ? options_.boundary_weight : 1)), low, high};
+      rows[k] = {static_cast<T>(ab.a),
+                 static_cast<T>(ab.b),
+                 static_cast<T>(w),
+                 static_cast<T>(step),
+                 static_cast<T>(heun),
+                 static_cast<T>(weight),
+                 static_cast<T>(share),
+                 static_cast<T>(share * signal_.b * (boundary ? options_.boundary_weight : 1)),
+                 low,
+                 high};
       clean[k] = {static_cast<T>(ab_t.a), static_cast<T>(ab_t.b), static_cast<T>(w), low, high};
       ode[k] = {static_cast<T>(schedule_.alpha(pair.t)), static_cast<T>(schedule_.sigma(pair.t)), 0, 0, 0, 0, 0};
-      second[k] = {static_cast<T>(schedule_.alpha(pair.s)), static_cast<T>(schedule_.sigma(pair.s)),
-                   static_cast<T>(step), static_cast<T>(heun), 0, 0, 0};
+      second[k] = {static_cast<T>(schedule_.alpha(pair.s)),
+                   static_cast<T>(schedule_.sigma(pair.s)),
+                   static_cast<T>(step),
+                   static_cast<T>(heun),
+                   0,
+                   0,
+                   0};
       signal[k] = {static_cast<T>(signal_.a), static_cast<T>(signal_.b), 0, 0, 0};
       start[k] = {0, static_cast<T>(sigma_max_), 0, 0, 0, 0, 0};
     }
@@ -255,11 +266,13 @@ class bootstrap {
   detail::row_table<ode_row<scalar_type>, device_type> ode_rows_, second_rows_, start_rows_;
   detail::row_table<affine_row<scalar_type>, device_type> clean_rows_, signal_rows_;
   detail::row_table<bootstrap_row<scalar_type>, device_type> loss_rows_;
-  detail::workspace<scalar_type, device_type> eps_, start_, x_, y_t_, y_s_, gradient_, f_, x2_, euler_, sums_, partials_;
+  detail::workspace<scalar_type, device_type> eps_, start_, x_, y_t_, y_s_, gradient_, f_, x2_, euler_, sums_,
+      partials_;
   times_buffer<device_type, scalar_type> source_times_, target_times_, teacher_times_, second_times_;
   teacher_call<Teacher, condition_type, scalar_type, device_type> call_, second_call_;
 };
 
+/// Without conditions, with the squared distance.
 template <class Teacher, class Student, class Schedule>
 bootstrap(const Teacher&, Student&, Schedule, bootstrap_options = {}) -> bootstrap<Teacher, Student, Schedule>;
 

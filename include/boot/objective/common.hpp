@@ -26,8 +26,8 @@ enum class target_solver {
 
 /// Limits on the clean signal in pixel space; latents have none.
 struct clean_signal_limits {
-  double low = -std::numeric_limits<double>::infinity();   ///< smallest value
-  double high = std::numeric_limits<double>::infinity();   ///< largest value
+  double low = -std::numeric_limits<double>::infinity();  ///< smallest value
+  double high = std::numeric_limits<double>::infinity();  ///< largest value
 };
 
 namespace detail {
@@ -40,7 +40,7 @@ struct student_device {
   using type = void;
 };
 template <class S>
-  requires requires(S& s) { s.parameters().values(); }
+requires requires(S& s) { s.parameters().values(); }
 struct student_device<S> {
   using type = typename decltype(std::declval<S&>().parameters().values())::device_type;
 };

@@ -281,11 +281,14 @@ class denoising {
   times_buffer<device_type, scalar_type> times_;
 };
 
+/// Without conditions, with the squared distance.
 template <class Student, class Schedule, class Data>
 denoising(Student&, Schedule, const Data&, denoising_options = {}) -> denoising<Student, Schedule>;
+/// With conditions, with the squared distance.
 template <class Student, class Schedule, class Data, class DataCondition>
 denoising(Student&, Schedule, const Data&, denoising_options, DataCondition)
     -> denoising<Student, Schedule, DataCondition>;
+/// With conditions and a distance.
 template <class Student, class Schedule, class Data, class DataCondition, class Distance>
 denoising(Student&, Schedule, const Data&, denoising_options, DataCondition, Distance)
     -> denoising<Student, Schedule, DataCondition, Distance>;

@@ -234,6 +234,7 @@ class fixed_point {
   teacher_call<Teacher, condition_type, scalar_type, device_type> call_;
 };
 
+/// Without conditions, with the squared distance.
 template <class Teacher, class Student, class Schedule>
 fixed_point(const Teacher&, Student&, Schedule, fixed_point_options = {}) -> fixed_point<Teacher, Student, Schedule>;
 

@@ -190,6 +190,7 @@ class knowledge_distillation {
   trajectory_type trajectory_;
 };
 
+/// Without conditions, with the squared distance.
 template <class Teacher, class Student, class Schedule>
 knowledge_distillation(const Teacher&, Student&, Schedule, knowledge_distillation_options = {})
     -> knowledge_distillation<Teacher, Student, Schedule>;

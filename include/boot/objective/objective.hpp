@@ -17,12 +17,12 @@ namespace boot::inline v0 {
 
 /// Which part of which batch: everything random in it is a function of seed, step and the samples' numbers.
 struct batch_request {
-  std::uint64_t seed = 0;     ///< of the run
-  std::int64_t step = 0;      ///< of the run
-  std::int64_t first = 0;     ///< number of the first sample within the step's batch
-  std::int64_t count = 0;     ///< samples of this part
-  std::int64_t total = 0;     ///< samples of the whole batch: the loss is a mean over those (0: `count`)
-  double progress = 0;        ///< step / steps, for curricula
+  std::uint64_t seed = 0;  ///< of the run
+  std::int64_t step = 0;   ///< of the run
+  std::int64_t first = 0;  ///< number of the first sample within the step's batch
+  std::int64_t count = 0;  ///< samples of this part
+  std::int64_t total = 0;  ///< samples of the whole batch: the loss is a mean over those (0: `count`)
+  double progress = 0;     ///< step / steps, for curricula
 
   /// Samples of the whole batch.
   [[nodiscard]] std::int64_t batch() const noexcept { return total > 0 ? total : count; }
@@ -30,8 +30,8 @@ struct batch_request {
 
 /// The loss of a batch or a part of one: the parts' sums add up to the whole batch's.
 struct loss_report {
-  static constexpr std::size_t max_parts = 4;                 ///< named terms
-  double total = 0;                                           ///< what the gradient belongs to
+  static constexpr std::size_t max_parts = 4;                         ///< named terms
+  double total = 0;                                                   ///< what the gradient belongs to
   std::array<std::pair<std::string_view, double>, max_parts> part{};  ///< terms by name, unweighted; unused names empty
 
   /// Adds another part of the same batch.

@@ -336,6 +336,7 @@ class progressive_distillation {
   trajectory_type trajectory_;
 };
 
+/// Without conditions, with the squared distance.
 template <class Teacher, class Student, class Schedule>
 progressive_distillation(const Teacher&, Student&, Schedule, progressive_distillation_options = {})
     -> progressive_distillation<Teacher, Student, Schedule>;

@@ -77,6 +77,7 @@ class label_source {
   std::int32_t classes_;
   detail::source_storage<std::int32_t, D> ids_;
 };
+/// Labels on the host.
 label_source(std::int32_t)->label_source<cpu>;
 
 /// The labels of label_source and a guidance scale w, uniform on (w_min, w_max), for students that take it as an input
@@ -115,6 +116,7 @@ class guided_label_source {
   detail::source_storage<std::int32_t, D> ids_;
   detail::source_storage<T, D> scales_;
 };
+/// Labels and scales on the host.
 guided_label_source(std::int32_t, double, double)->guided_label_source<cpu, float>;
 
 /// A fixed table of labels: sample i has labels[i modulo its length], at every step. Models: ConditionSource.
@@ -136,6 +138,7 @@ class label_table {
   std::vector<std::int32_t> labels_;
   detail::source_storage<std::int32_t, D> ids_;
 };
+/// A table on the host.
 label_table(std::vector<std::int32_t>)->label_table<cpu>;
 
 /// A fixed table of labels with guidance scales: sample i has entry i modulo its length. Models: ConditionSource.
@@ -166,6 +169,7 @@ class guided_label_table {
   detail::source_storage<std::int32_t, D> ids_;
   detail::source_storage<T, D> w_;
 };
+/// A table on the host.
 guided_label_table(std::vector<std::int32_t>, std::vector<double>)->guided_label_table<cpu, float>;
 
 static_assert(ConditionSource<label_source<cpu>, cpu> && ConditionSource<guided_label_source<cpu, float>, cpu>);

@@ -128,10 +128,13 @@ class parameter_layout {
       if (entries_[i].name == name) return static_cast<int>(i);
     return -1;
   }
+  /// Counts the changes of groups: what was derived from an older one is out of date.
+  [[nodiscard]] int revision() const noexcept { return revision_; }
   /// Puts every parameter whose name satisfies `chosen` into a new group; throws boot::error when none does.
   template <class Predicate>
   void assign_group(const parameter_group& group, const Predicate& chosen) {
     groups_.push_back(group);
+    ++revision_;
     int moved = 0;
     for (auto& e : entries_)
       if (chosen(std::string_view(e.name))) {
@@ -146,6 +149,7 @@ class parameter_layout {
   std::vector<parameter_entry> entries_;
   std::vector<parameter_group> groups_;
   std::int64_t size_ = 0;
+  int revision_ = 0;
 };
 
 /// Values and gradient of one network's parameters, each one flat array on D; gaps hold zeros.

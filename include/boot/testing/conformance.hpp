@@ -73,8 +73,7 @@ template <class T>
 template <class T>
 [[nodiscard]] std::vector<T> conformance_numbers(std::int64_t n, std::uint64_t seed, std::uint64_t what) {
   std::vector<T> v(static_cast<std::size_t>(n));
-  for (std::size_t i = 0; i < v.size(); ++i)
-    v[i] = static_cast<T>(normal(counter_key{seed, stream::test, what}, 0, i));
+  for (std::size_t i = 0; i < v.size(); ++i) v[i] = static_cast<T>(normal(counter_key{seed, stream::test, what}, 0, i));
   return v;
 }
 // A tensor that reads as NaN until it is written.
@@ -138,8 +137,8 @@ template <ComputeScalar T, Device D, class Teacher, NoiseSchedule S, class C>
     for (int threads = 1; options.threads && threads <= 3; ++threads) {
       D other = dev;
       other.threads = threads;
-      report.expect(detail::conformance_same_bits(call(other), first), "predict() gives other bits on " +
-                                                                           std::to_string(threads) + " thread(s)");
+      report.expect(detail::conformance_same_bits(call(other), first),
+                    "predict() gives other bits on " + std::to_string(threads) + " thread(s)");
     }
   }
   return report;

@@ -21,10 +21,10 @@ namespace boot::inline v0::testing {
 
 /// Options of the gradient checks.
 struct gradient_check_options {
-  std::uint64_t seed = 1;              ///< of the random loss and the random directions
-  int directions = 8;                  ///< random directions over all parameters at once
-  double step = 4e-3;                  ///< largest finite difference step; a parameter p starts at step max(1, |p|)
-  std::int64_t most_per_parameter = 0; ///< elements checked of one parameter, spread evenly; 0: all
+  std::uint64_t seed = 1;               ///< of the random loss and the random directions
+  int directions = 8;                   ///< random directions over all parameters at once
+  double step = 4e-3;                   ///< largest finite difference step; a parameter p starts at step max(1, |p|)
+  std::int64_t most_per_parameter = 0;  ///< elements checked of one parameter, spread evenly; 0: all
 };
 
 /// What a gradient check found. All errors are relative.
@@ -86,7 +86,8 @@ template <Device D, class Loss>
     const std::int64_t n = e.extents.size();
     if (!layout.group_of(static_cast<int>(p)).trainable) {
       for (std::int64_t i = 0; i < n; ++i)
-        if (claimed[static_cast<std::size_t>(e.offset + i)] != 0) report.worst_tensor = infinite, report.worst_name = e.name;
+        if (claimed[static_cast<std::size_t>(e.offset + i)] != 0)
+          report.worst_tensor = infinite, report.worst_name = e.name;
       continue;
     }
     const std::int64_t count = options.most_per_parameter > 0 ? std::min(n, options.most_per_parameter) : n;
@@ -205,9 +206,8 @@ template <Device D, class Network, class Code>
 /// the parameters it has now. Clears the student's gradient first.
 template <Device D, class Student, class C>
 [[nodiscard]] gradient_report check_student_gradient(const D& dev, Student& student, view<const double, D> x,
-                                                     const times<D, double>& t_source,
-                                                     const times<D, double>& t_target, const C& condition,
-                                                     const gradient_check_options& options = {}) {
+                                                     const times<D, double>& t_source, const times<D, double>& t_target,
+                                                     const C& condition, const gradient_check_options& options = {}) {
   check_student<Student, D, C, double>();
   auto& arena = student.parameters();
   fill_zero(dev, arena.gradient());

@@ -54,12 +54,12 @@ class tabular {
   /// A table of normal numbers for `rows` noises and the `steps` + 1 times from t_max down to t_min. Throws boot::error
   /// for sizes that are not positive.
   template <NoiseSchedule S>
-  tabular(const cpu& dev, const S& schedule, shape sample, std::int64_t rows, std::int64_t steps, std::uint64_t seed = 0,
-          std::int64_t step = 0)
+  tabular(const cpu& dev, const S& schedule, shape sample, std::int64_t rows, std::int64_t steps,
+          std::uint64_t seed = 0, std::int64_t step = 0)
       : sample_(sample), rows_(rows), steps_(steps), t_min_(schedule.t_min()), t_max_(schedule.t_max()) {
     require(rows > 0 && steps > 0 && sample.size() > 0,
-            "boot: a tabular student with {} noises, {} steps and samples of shape {}; all must be positive", rows, steps,
-            to_string(sample));
+            "boot: a tabular student with {} noises, {} steps and samples of shape {}; all must be positive", rows,
+            steps, to_string(sample));
     noise_ = tensor<T, cpu>(dev, sample.batched(rows));
     std::vector<std::int64_t> all(static_cast<std::size_t>(rows));
     std::iota(all.begin(), all.end(), std::int64_t{0});
@@ -139,10 +139,11 @@ class tabular {
       const T* const wanted = x.data() + i * sample_.size();
       const auto place = std::lower_bound(order_.begin(), order_.end(), wanted,
                                           [this](std::int64_t a, const T* b) { return compare(a, b) < 0; });
-      require(place != order_.end() && compare(*place, wanted) == 0,
-              "boot: sample {} given to a tabular student is not the start of any of its {} noises; ask for samples 0 .. "
-              "{} of the seed and step it was made with",
-              i, rows_, rows_ - 1);
+      require(
+          place != order_.end() && compare(*place, wanted) == 0,
+          "boot: sample {} given to a tabular student is not the start of any of its {} noises; ask for samples 0 .. "
+          "{} of the seed and step it was made with",
+          i, rows_, rows_ - 1);
       const double k = (t_max_ - t.time[i]) / (t_max_ - t_min_) * static_cast<double>(steps_);
       const double nearest = std::round(k);
       require(std::abs(k - nearest) < 1e-6 && nearest >= 0 && nearest <= static_cast<double>(steps_),

@@ -378,8 +378,10 @@ class distiller {
   step_info last_{};
 };
 
+/// A loop for an objective, with options.
 template <class D, class O>
 distiller(const D&, O&, distiller_options) -> distiller<O, D>;
+/// A loop for an objective, by default.
 template <class D, class O>
 distiller(const D&, O&) -> distiller<O, D>;
 

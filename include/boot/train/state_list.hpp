@@ -28,6 +28,7 @@ namespace boot::inline v0 {
 template <ComputeScalar T, Device D>
 class state_list {
  public:
+  /// An empty list of arrays that lie on `dev`.
   explicit state_list(const D& dev) : dev_(dev) {}
 
   /// One flat array of a parameter layout, cut into its parameters.

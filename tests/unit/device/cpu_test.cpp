@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // boot::cpu: loops visit every index once whatever the team, chunks ignore it, memory is aligned and errors are told.
-#include <boot/device/cpu.hpp>
-
 #include "support/catch.hpp"
+
+#include <boot/device/cpu.hpp>
 
 #include <array>
 #include <atomic>
@@ -19,7 +19,8 @@ TEST_CASE("parallel_for calls every index exactly once", "[device]") {
   const int threads = GENERATE(1, 2, 3, 8);
   const std::int64_t count = GENERATE(0, 1, 2, 7, 1000);
   std::vector<std::atomic<int>> seen(static_cast<std::size_t>(count));
-  boot::parallel_for(boot::cpu{threads}, count, [&](std::int64_t i) { seen[static_cast<std::size_t>(i)].fetch_add(1); });
+  boot::parallel_for(boot::cpu{threads}, count,
+                     [&](std::int64_t i) { seen[static_cast<std::size_t>(i)].fetch_add(1); });
   for (const auto& n : seen) REQUIRE(n.load() == 1);
   CHECK(seen.size() == static_cast<std::size_t>(count));
 }
@@ -27,7 +28,8 @@ TEST_CASE("parallel_for calls every index exactly once", "[device]") {
 TEST_CASE("parallel_for inside parallel_for runs and is complete", "[device]") {
   std::array<std::atomic<int>, 12> seen{};
   boot::parallel_for(boot::cpu{3}, 3, [&](std::int64_t i) {
-    boot::parallel_for(boot::cpu{3}, 4, [&](std::int64_t j) { seen[static_cast<std::size_t>(4 * i + j)].fetch_add(1); });
+    boot::parallel_for(boot::cpu{3}, 4,
+                       [&](std::int64_t j) { seen[static_cast<std::size_t>(4 * i + j)].fetch_add(1); });
   });
   for (const auto& n : seen) CHECK(n.load() == 1);
 }

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
 // buffer: move-only ownership, and counters that tell live bytes, the peak and the number of allocations.
-#include <boot/device/memory.hpp>
+#include "support/catch.hpp"
 
 #include <boot/core/error.hpp>
 #include <boot/device/cpu.hpp>
-
-#include "support/catch.hpp"
+#include <boot/device/memory.hpp>
 
 #include <cstdint>
 #include <cstdlib>

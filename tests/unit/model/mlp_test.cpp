@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: MIT
 // mlp: the parameters of its PyTorch peer, a plain float64 forward pass, conditions, and students that start as teachers.
-#include <boot/model/mlp.hpp>
+#include "support/catch.hpp"
 
 #include <boot/kernel/cpu/for_each.hpp>
+#include <boot/model/mlp.hpp>
 #include <boot/nn/cpu/operations.hpp>
 #include <boot/schedule/cosine.hpp>
 #include <boot/testing/conformance.hpp>
 #include <boot/testing/gradient_check.hpp>
-
-#include "support/catch.hpp"
 
 #include <array>
 #include <cmath>
@@ -40,8 +39,9 @@ void fill(model<T>& m, std::uint64_t seed) {
   const auto& entries = m.parameters().layout().entries();
   for (std::size_t p = 0; p < entries.size(); ++p)
     for (std::int64_t i = 0; i < entries[p].extents.size(); ++i)
-      m.parameters().value(static_cast<int>(p))[i] = static_cast<T>(
-          0.4 * static_cast<double>(boot::normal(boot::counter_key{seed, boot::stream::test, 0}, p, static_cast<std::uint64_t>(i))));
+      m.parameters().value(static_cast<int>(p))[i] =
+          static_cast<T>(0.4 * static_cast<double>(boot::normal(boot::counter_key{seed, boot::stream::test, 0}, p,
+                                                                static_cast<std::uint64_t>(i))));
 }
 
 double silu(double x) { return x / (1 + std::exp(-x)); }
@@ -62,8 +62,7 @@ class reference {
       for (std::size_t i = 0; i < n; ++i) h[i] += table[row * n + i];
     }
     if (w != nullptr) add(h, embed("guidance_embedding", *w));
-    for (std::int64_t i = 0; i + 1 < o.hidden_layers; ++i)
-      h = linear("layers." + std::to_string(i), activate(h, i));
+    for (std::int64_t i = 0; i + 1 < o.hidden_layers; ++i) h = linear("layers." + std::to_string(i), activate(h, i));
     return linear("layer_out", activate(h, o.hidden_layers - 1));
   }
 
@@ -88,7 +87,8 @@ class reference {
     const std::size_t half = static_cast<std::size_t>(s.features) / 2;
     vector e(2 * half);
     for (std::size_t i = 0; i < half; ++i) {
-      const double angle = t * std::pow(s.max_period, -static_cast<double>(i) / (static_cast<double>(half) - s.freq_shift));
+      const double angle =
+          t * std::pow(s.max_period, -static_cast<double>(i) / (static_cast<double>(half) - s.freq_shift));
       e[s.flip_sin_to_cos ? i : i + half] = std::cos(angle);
       e[s.flip_sin_to_cos ? i + half : i] = std::sin(angle);
     }
@@ -101,7 +101,8 @@ class reference {
   }
   [[nodiscard]] vector activate(vector h, std::int64_t layer) const {
     if (m_.network().options().normalise) {
-      const vector w = values("norms." + std::to_string(layer) + ".weight"), b = values("norms." + std::to_string(layer) + ".bias");
+      const vector w = values("norms." + std::to_string(layer) + ".weight"),
+                   b = values("norms." + std::to_string(layer) + ".bias");
       double mean = 0, square = 0;
       const double n = static_cast<double>(h.size());
       for (const double v : h) mean += v / n;
@@ -133,9 +134,11 @@ void compare(const boot::mlp_options& o, const C& condition) {
   const reference expected(m);
   for (std::size_t i = 0; i < 4; ++i) {
     const double w = o.guidance_scale_input * scales[i];  // read as this times w
-    const vector y = expected({x.begin() + static_cast<std::ptrdiff_t>(5 * i), x.begin() + static_cast<std::ptrdiff_t>(5 * i + 5)}, source[i],
-                              o.target_time ? &target[i] : nullptr, ids[i], o.guidance_scale_input > 0 ? &w : nullptr);
-    for (std::size_t j = 0; j < 5; ++j) CHECK(out.get()[static_cast<std::int64_t>(5 * i + j)] == Catch::Approx(y[j]).epsilon(1e-11));
+    const vector y =
+        expected({x.begin() + static_cast<std::ptrdiff_t>(5 * i), x.begin() + static_cast<std::ptrdiff_t>(5 * i + 5)},
+                 source[i], o.target_time ? &target[i] : nullptr, ids[i], o.guidance_scale_input > 0 ? &w : nullptr);
+    for (std::size_t j = 0; j < 5; ++j)
+      CHECK(out.get()[static_cast<std::int64_t>(5 * i + j)] == Catch::Approx(y[j]).epsilon(1e-11));
   }
 }
 
@@ -146,14 +149,20 @@ TEST_CASE("the parameters of the PyTorch network: names, shapes and number", "[m
   o.features = 64;
   boot::mlp network(o);
   const boot::parameter_layout teacher(network);
-  const std::map<std::string, boot::shape> expected{
-      {"time_embedding.linear_1.weight", {512, 128}}, {"time_embedding.linear_1.bias", {512}},
-      {"time_embedding.linear_2.weight", {512, 512}}, {"time_embedding.linear_2.bias", {512}},
-      {"layer_in.weight", {512, 64}},                 {"layer_in.bias", {512}},
-      {"layers.0.weight", {512, 512}},                {"layers.0.bias", {512}},
-      {"layers.1.weight", {512, 512}},                {"layers.1.bias", {512}},
-      {"layers.2.weight", {512, 512}},                {"layers.2.bias", {512}},
-      {"layer_out.weight", {64, 512}},                {"layer_out.bias", {64}}};
+  const std::map<std::string, boot::shape> expected{{"time_embedding.linear_1.weight", {512, 128}},
+                                                    {"time_embedding.linear_1.bias", {512}},
+                                                    {"time_embedding.linear_2.weight", {512, 512}},
+                                                    {"time_embedding.linear_2.bias", {512}},
+                                                    {"layer_in.weight", {512, 64}},
+                                                    {"layer_in.bias", {512}},
+                                                    {"layers.0.weight", {512, 512}},
+                                                    {"layers.0.bias", {512}},
+                                                    {"layers.1.weight", {512, 512}},
+                                                    {"layers.1.bias", {512}},
+                                                    {"layers.2.weight", {512, 512}},
+                                                    {"layers.2.bias", {512}},
+                                                    {"layer_out.weight", {64, 512}},
+                                                    {"layer_out.bias", {64}}};
   CHECK(teacher.entries().size() == expected.size());
   for (const auto& [name, extents] : expected) {
     INFO(name);
@@ -218,7 +227,8 @@ TEST_CASE("a student made from a teacher equals its boundary, bit by bit, at eve
     const auto student = boot::student_of(dev, teacher);
     CHECK(student.prediction().kind == kind);
     CHECK(student.network().options().target_time);
-    CHECK(boot::testing::distance_from_boundary(dev, teacher, student, schedule, boot::no_condition{}, 17, targets) == 0);
+    CHECK(boot::testing::distance_from_boundary(dev, teacher, student, schedule, boot::no_condition{}, 17, targets) ==
+          0);
     CHECK(student.parameters().layout().entries().size() == teacher.parameters().layout().entries().size() + 4);
   }
   o.classes = 3;
@@ -235,7 +245,8 @@ TEST_CASE("a student made from a teacher equals its boundary, bit by bit, at eve
   boot::tensor<float, boot::cpu> a(dev, {4, 5}), b(dev, {4, 5});
   const vector x = samples();
   const std::vector<float> narrow(x.begin(), x.end());
-  guided.predict(dev, {narrow.data(), {4, 5}}, from.set(dev, guided, 1.0, 4), to.set(dev, guided, 0.3, 4), both, a.get());
+  guided.predict(dev, {narrow.data(), {4, 5}}, from.set(dev, guided, 1.0, 4), to.set(dev, guided, 0.3, 4), both,
+                 a.get());
   teacher.predict(dev, {narrow.data(), {4, 5}}, from.set(dev, teacher, 1.0, 4), labels, b.get());
   CHECK(boot::to_host(dev, a.get()) == boot::to_host(dev, b.get()));
 }
@@ -252,13 +263,17 @@ TEST_CASE("wrong sizes, missing conditions and wrong shapes are told", "[model][
   boot::tensor<double, boot::cpu> out(dev, {4, 5}), narrow(dev, {4, 4});
   const auto& t = at.set(dev, m, 0.5, 4);
   const boot::view<const double, boot::cpu> four{x.data(), {4, 5}};
-  CHECK_THROWS_WITH(m.predict(dev, four, t, boot::no_condition{}, out.get()), ContainsSubstring("pass boot::class_labels"));
+  CHECK_THROWS_WITH(m.predict(dev, four, t, boot::no_condition{}, out.get()),
+                    ContainsSubstring("pass boot::class_labels"));
   const std::array<std::int32_t, 4> beyond{0, 1, 2, 3};
   CHECK_THROWS_WITH(m.predict(dev, four, t, boot::class_labels<boot::cpu>{{beyond.data(), {4}}}, out.get()),
                     ContainsSubstring("sample 3 has class 3"));
   const boot::class_labels<boot::cpu> labels{{ids.data(), {4}}};
-  CHECK_THROWS_WITH(m.predict(dev, {x.data(), {5, 4}}, t, labels, out.get()), ContainsSubstring("samples of shape [5]"));
-  CHECK_THROWS_WITH(m.predict(dev, four, t, labels, narrow.get()), ContainsSubstring("out of shape [4, 4], needs [4, 5]"));
-  CHECK_THROWS_WITH(m.predict(dev, four.rows(0, 3), t, labels, out.get().rows(0, 3)), ContainsSubstring("3 samples came with 4"));
+  CHECK_THROWS_WITH(m.predict(dev, {x.data(), {5, 4}}, t, labels, out.get()),
+                    ContainsSubstring("samples of shape [5]"));
+  CHECK_THROWS_WITH(m.predict(dev, four, t, labels, narrow.get()),
+                    ContainsSubstring("out of shape [4, 4], needs [4, 5]"));
+  CHECK_THROWS_WITH(m.predict(dev, four.rows(0, 3), t, labels, out.get().rows(0, 3)),
+                    ContainsSubstring("3 samples came with 4"));
   CHECK_NOTHROW(m.predict(dev, four, t, labels, out.get()));  // an error leaves the model usable
 }

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT
 // network_model: teacher and student in one, nothing allocated after the first call, plans, clones, threads.
-#include <boot/model/network.hpp>
+#include "support/catch.hpp"
 
 #include <boot/kernel/cpu/for_each.hpp>
 #include <boot/model/mlp.hpp>
+#include <boot/model/network.hpp>
 #include <boot/nn/cpu/operations.hpp>
 #include <boot/schedule/cosine.hpp>
 #include <boot/testing/conformance.hpp>
 
-#include "support/catch.hpp"
-
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <string_view>
@@ -137,4 +137,23 @@ TEST_CASE("a tape that is never used gives its memory back", "[model][network]")
   const auto live = boot::memory_use<boot::cpu>().live_bytes;
   for (int i = 0; i < 3; ++i) const auto unused = m.record(dev, d.get(), t, t, boot::no_condition{});
   CHECK(boot::memory_use<boot::cpu>().live_bytes == live);
+}
+
+TEST_CASE("freezing and thawing a group after the first tape changes what the next tape needs", "[model][network]") {
+  boot::network_model net(dev, boot::mlp({.features = 3, .width = 8, .hidden_layers = 2}), {}, 1);
+  boot::times_buffer<boot::cpu> times;
+  const auto& t = times.set(dev, net, 0.5, 4);
+  const auto x = boot::zeros<float>(dev, {4, 3});
+  const std::vector<float> slope(12, 1.0f);
+  const boot::view<const float, boot::cpu> gradient(slope.data(), {4, 3});
+  const auto in_layer = [](std::string_view name) { return name.starts_with("layer_in"); };
+  net.parameters().layout().assign_group({.name = "frozen", .trainable = false}, in_layer);
+  net.record(dev, x.get(), t, t, boot::no_condition{}).backward(dev, gradient);
+  const int index = net.parameters().layout().find("layer_in.bias");
+  for (std::int64_t i = 0; i < 8; ++i) REQUIRE(net.parameters().gradient(index)[i] == 0.0f);
+  net.parameters().layout().assign_group({.name = "thawed"}, in_layer);
+  net.record(dev, x.get(), t, t, boot::no_condition{}).backward(dev, gradient);
+  float largest = 0;
+  for (std::int64_t i = 0; i < 8; ++i) largest = std::max(largest, std::abs(net.parameters().gradient(index)[i]));
+  REQUIRE(largest > 0);
 }

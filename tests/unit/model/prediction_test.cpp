@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Predictions: from a clean signal and noise to what each kind outputs and back, and the limits at both ends.
-#include <boot/model/prediction.hpp>
+#include "support/catch.hpp"
 
+#include <boot/model/prediction.hpp>
 #include <boot/schedule/cosine.hpp>
 #include <boot/schedule/edm.hpp>
 #include <boot/schedule/flow.hpp>
 #include <boot/schedule/linear.hpp>
-
-#include "support/catch.hpp"
 
 #include <cmath>
 #include <string>
@@ -21,10 +20,14 @@ using Catch::Matchers::ContainsSubstring;
 double output(prediction_kind kind, double clean, double eps, double alpha, double sigma, double sigma_data) {
   const double x = alpha * clean + sigma * eps;
   switch (kind) {
-    case prediction_kind::sample: return clean;
-    case prediction_kind::epsilon: return eps;
-    case prediction_kind::v: return alpha * eps - sigma * clean;
-    case prediction_kind::flow: return eps - clean;
+    case prediction_kind::sample:
+      return clean;
+    case prediction_kind::epsilon:
+      return eps;
+    case prediction_kind::v:
+      return alpha * eps - sigma * clean;
+    case prediction_kind::flow:
+      return eps - clean;
     case prediction_kind::edm: {
       const double n = sigma * sigma + sigma_data * sigma_data;
       return (clean - sigma_data * sigma_data / n * x) * std::sqrt(n) / (sigma * sigma_data);

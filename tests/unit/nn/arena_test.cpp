@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT
 // offset_allocator against a plain list of ranges: no overlap, first fit, coalescing, and the peak it promises.
-#include <boot/nn/arena.hpp>
+#include "support/catch.hpp"
 
 #include <boot/core/random.hpp>
-
-#include "support/catch.hpp"
+#include <boot/nn/arena.hpp>
 
 #include <algorithm>
 #include <cstdint>

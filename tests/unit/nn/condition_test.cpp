@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Conditions: parts of a batch, null conditions, several at once, and what the concept asks for.
-#include <boot/nn/condition.hpp>
+#include "support/catch.hpp"
 
 #include <boot/device/cpu.hpp>
-
-#include "support/catch.hpp"
+#include <boot/nn/condition.hpp>
 
 #include <array>
 #include <cstdint>

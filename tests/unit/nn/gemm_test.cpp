@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT
 // The host matrix product against plain loops in higher precision: transposes, tails, adding, bias, strides, threads.
-#include <boot/nn/cpu/gemm.hpp>
+#include "support/catch.hpp"
 
 #include <boot/core/random.hpp>
-
-#include "support/catch.hpp"
+#include <boot/nn/cpu/gemm.hpp>
 
 #include <cmath>
 #include <cstdint>
@@ -28,7 +27,8 @@ boot::matrix<T> stored(const std::vector<T>& v, std::int64_t rows, std::int64_t 
 }
 
 template <class T>
-void check(std::int64_t m, std::int64_t n, std::int64_t k, bool a_rows, bool b_rows, bool add, bool with_bias, int threads) {
+void check(std::int64_t m, std::int64_t n, std::int64_t k, bool a_rows, bool b_rows, bool add, bool with_bias,
+           int threads) {
   const std::vector<T> a = numbers<T>(m * k, 1), b = numbers<T>(k * n, 2), bias = numbers<T>(n, 3);
   const std::int64_t stride = n + 3;  // the columns behind the matrix must stay untouched
   std::vector<T> c = numbers<T>(m * stride, 4);
@@ -55,8 +55,8 @@ void check(std::int64_t m, std::int64_t n, std::int64_t k, bool a_rows, bool b_r
       }
       const double rest = (with_bias ? static_cast<double>(bias[static_cast<std::size_t>(j)]) : 0.0) +
                           (add ? static_cast<double>(before[at]) : 0.0);
-      const double bound = static_cast<double>(std::numeric_limits<T>::epsilon()) *
-                           (static_cast<double>(k) + 3) * (size + std::abs(rest) + 1e-30);
+      const double bound = static_cast<double>(std::numeric_limits<T>::epsilon()) * (static_cast<double>(k) + 3) *
+                           (size + std::abs(rest) + 1e-30);
       if (!(std::abs(static_cast<double>(c[at]) - sum - rest) <= bound)) {
         INFO(m << " x " << n << " x " << k << " at " << i << ", " << j);
         REQUIRE(static_cast<double>(c[at]) == Catch::Approx(sum + rest));
@@ -117,7 +117,8 @@ TEST_CASE("a row does not depend on how many rows are multiplied with it", "[nn]
   boot::gemm<float>(boot::cpu{1}, m, n, k, {a.data(), k, 1}, {b.data(), 1, k}, all.data(), n);
   for (const std::int64_t first : {0, 5, 19}) {
     const std::int64_t count = first == 19 ? m - 19 : first == 5 ? 14 : 5;
-    boot::gemm<float>(boot::cpu{1}, count, n, k, {a.data() + first * k, k, 1}, {b.data(), 1, k}, some.data() + first * n, n);
+    boot::gemm<float>(boot::cpu{1}, count, n, k, {a.data() + first * k, k, 1}, {b.data(), 1, k},
+                      some.data() + first * n, n);
   }
   CHECK(all == some);
 }

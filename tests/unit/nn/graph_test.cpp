@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
 // The graph: one code in three modes, memory as planned and reused, gradients that add up where values are shared.
-#include <boot/nn/graph.hpp>
+#include "support/catch.hpp"
 
 #include <boot/nn/cpu/operations.hpp>
+#include <boot/nn/graph.hpp>
 #include <boot/nn/layers.hpp>
-
-#include "support/catch.hpp"
 
 #include <cmath>
 #include <cstdint>
@@ -15,8 +14,8 @@
 
 namespace {
 
-using Catch::Matchers::ContainsSubstring;
 using boot::graph_mode;
+using Catch::Matchers::ContainsSubstring;
 const boot::cpu dev;
 
 // Layers of SiLU over a residual, ending in a narrower layer.
@@ -63,9 +62,7 @@ struct rig {
       return net(q, q.input(boot::view<const T, boot::cpu>(nullptr, {batch, 6})));  // no data is needed to plan
     });
   }
-  void begin(graph& g, graph_mode mode) {
-    g.begin(dev, mode, arena.layout(), arena.values(), arena.gradient());
-  }
+  void begin(graph& g, graph_mode mode) { g.begin(dev, mode, arena.layout(), arena.values(), arena.gradient()); }
   std::vector<T> gradient_once(T factor = 1) {
     boot::fill_zero(dev, arena.gradient());
     graph g;
@@ -230,7 +227,8 @@ struct sharing {
 };
 }  // namespace
 
-TEST_CASE("a value used several times gets the sum of its gradients; a broadcast one the sum over the batch", "[nn][graph]") {
+TEST_CASE("a value used several times gets the sum of its gradients; a broadcast one the sum over the batch",
+          "[nn][graph]") {
   using graph = boot::graph<double, boot::cpu>;
   sharing net;
   boot::parameter_arena<double, boot::cpu> arena(dev, boot::parameter_layout(net));
@@ -238,8 +236,8 @@ TEST_CASE("a value used several times gets the sum of its gradients; a broadcast
   for (int i = 0; i < 3; ++i) arena.value(1)[i] = 0.1 * i;
   const auto code = [&](graph& g) {
     const auto a = g(net.a), b = g(net.row);
-    const auto twice = boot::add(g, a, a);                       // 2 a
-    const auto wide = boot::add(g, twice, b);                    // 2 a + row
+    const auto twice = boot::add(g, a, a);                             // 2 a
+    const auto wide = boot::add(g, twice, b);                          // 2 a + row
     return boot::add(g, boot::add(g, wide, boot::silu(g, twice)), b);  // 2 a + silu(2 a) + 2 row
   };
   graph g;
@@ -257,7 +255,8 @@ TEST_CASE("a value used several times gets the sum of its gradients; a broadcast
     CHECK(arena.gradient(0)[i] == Catch::Approx(2 * slope[static_cast<std::size_t>(i)] * (1 + s * (1 + u * (1 - s)))));
   }
   for (int i = 0; i < 3; ++i)
-    CHECK(arena.gradient(1)[i] == Catch::Approx(2 * (slope[static_cast<std::size_t>(i)] + slope[static_cast<std::size_t>(i + 3)])));
+    CHECK(arena.gradient(1)[i] ==
+          Catch::Approx(2 * (slope[static_cast<std::size_t>(i)] + slope[static_cast<std::size_t>(i + 3)])));
 }
 
 TEST_CASE("values count their holders: copies, moves, assignment", "[nn][graph]") {

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Layers: PyTorch's names, initial values and results, checked against plain float64 loops, and their gradients.
-#include <boot/nn/layers.hpp>
+#include "support/catch.hpp"
 
 #include <boot/kernel/cpu/for_each.hpp>
 #include <boot/nn/cpu/operations.hpp>
+#include <boot/nn/layers.hpp>
 #include <boot/testing/gradient_check.hpp>
-
-#include "support/catch.hpp"
 
 #include <array>
 #include <cmath>
@@ -115,7 +114,8 @@ TEST_CASE("time embedding: sinusoids, linear, SiLU, linear; a uniform time is em
     }
     for (std::int64_t o = 0; o < 4; ++o) {
       y[static_cast<std::size_t>(o)] = a.value(3)[o];
-      for (std::int64_t i = 0; i < 4; ++i) y[static_cast<std::size_t>(o)] += a.value(2)[4 * o + i] * h[static_cast<std::size_t>(i)];
+      for (std::int64_t i = 0; i < 4; ++i)
+        y[static_cast<std::size_t>(o)] += a.value(2)[4 * o + i] * h[static_cast<std::size_t>(i)];
     }
     return y;
   };

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Every host operation against plain float64 loops: forward, backward, accumulate, odd sizes, thread counts, bad shapes.
-#include <boot/nn/cpu/operations.hpp>
+#include "support/catch.hpp"
 
 #include <boot/core/random.hpp>
+#include <boot/nn/cpu/operations.hpp>
 #include <boot/nn/operations.hpp>
-
-#include "support/catch.hpp"
 
 #include <array>
 #include <cmath>
@@ -78,7 +77,8 @@ TEMPLATE_TEST_CASE("SiLU and its derivative", "[nn][operations]", float, double)
     for (std::int64_t i = 0; i < n; ++i) {
       const double v = static_cast<double>(x[static_cast<std::size_t>(i)]), s = sigmoid(v);
       wanted.push_back(v * s);
-      slope.push_back(before(i, accumulate, old) + static_cast<double>(dy[static_cast<std::size_t>(i)]) * (s + v * s * (1 - s)));
+      slope.push_back(before(i, accumulate, old) +
+                      static_cast<double>(dy[static_cast<std::size_t>(i)]) * (s + v * s * (1 - s)));
     }
     close(y, wanted);
     close(dx, slope);
@@ -99,8 +99,10 @@ TEMPLATE_TEST_CASE("addition, broadcast over the batch or not, and the sums back
       boot::column_sums(dev, in(a, {rows, n}), n, sums.data(), accumulate);
       std::vector<double> wide, plain, columns;
       for (std::int64_t i = 0; i < rows * n; ++i) {
-        wide.push_back(static_cast<double>(a[static_cast<std::size_t>(i)]) + static_cast<double>(b[static_cast<std::size_t>(i % n)]));
-        plain.push_back(static_cast<double>(a[static_cast<std::size_t>(i)]) + static_cast<double>(c[static_cast<std::size_t>(i)]));
+        wide.push_back(static_cast<double>(a[static_cast<std::size_t>(i)]) +
+                       static_cast<double>(b[static_cast<std::size_t>(i % n)]));
+        plain.push_back(static_cast<double>(a[static_cast<std::size_t>(i)]) +
+                        static_cast<double>(c[static_cast<std::size_t>(i)]));
       }
       for (std::int64_t j = 0; j < n; ++j) {
         double sum = before(j, accumulate, old);
@@ -112,7 +114,8 @@ TEMPLATE_TEST_CASE("addition, broadcast over the batch or not, and the sums back
       close(sums, columns, 16);
       std::vector<T> to = start<T>(rows * n, accumulate);
       std::vector<double> added = widened(to);
-      for (std::size_t i = 0; i < added.size(); ++i) added[i] = before(static_cast<std::int64_t>(i), accumulate, added) + static_cast<double>(a[i]);
+      for (std::size_t i = 0; i < added.size(); ++i)
+        added[i] = before(static_cast<std::int64_t>(i), accumulate, added) + static_cast<double>(a[i]);
       boot::add_to(dev, in(a, {rows, n}), view(to, {rows, n}), accumulate);
       close(to, added, 1);
     }
@@ -128,7 +131,8 @@ TEMPLATE_TEST_CASE("rows scaled and columns copied", "[nn][operations]", float, 
       std::vector<double> wanted = widened(y);
       for (std::int64_t i = 0; i < rows * n; ++i) {
         const auto k = static_cast<std::size_t>(i);
-        wanted[k] = before(i, accumulate, wanted) + static_cast<double>(x[k]) * static_cast<double>(scale[static_cast<std::size_t>(i / n)]);
+        wanted[k] = before(i, accumulate, wanted) +
+                    static_cast<double>(x[k]) * static_cast<double>(scale[static_cast<std::size_t>(i / n)]);
       }
       boot::scale_rows(boot::cpu{2}, in(x, {rows, n}), scale.data(), view(y, {rows, n}), accumulate);
       close(y, wanted, 4);
@@ -149,7 +153,8 @@ TEMPLATE_TEST_CASE("linear: forward and both gradients", "[nn][operations]", flo
   for (const std::int64_t rows : {1, 6})
     for (const std::int64_t n : {1, 9})
       for (const std::int64_t m : {1, 17}) {
-        const std::vector<T> x = numbers<T>(rows * n, 1), w = numbers<T>(m * n, 2), b = numbers<T>(m, 3), dy = numbers<T>(rows * m, 4);
+        const std::vector<T> x = numbers<T>(rows * n, 1), w = numbers<T>(m * n, 2), b = numbers<T>(m, 3),
+                             dy = numbers<T>(rows * m, 4);
         std::vector<T> y = poisoned<T>(rows * m), dx = start<T>(rows * n, accumulate), dw = start<T>(m * n, accumulate);
         std::vector<double> wy(y.size()), wx = widened(dx), ww = widened(dw);
         if (!accumulate) wx.assign(wx.size(), 0), ww.assign(ww.size(), 0);
@@ -180,7 +185,8 @@ TEMPLATE_TEST_CASE("layer norm: forward, what it saves, and three gradients", "[
   const bool accumulate = GENERATE(false, true);
   for (const std::int64_t rows : {1, 5})
     for (const std::int64_t n : {1, 2, 7, 64, 200}) {
-      const std::vector<T> x = numbers<T>(rows * n, 1), w = numbers<T>(n, 2), b = numbers<T>(n, 3), dy = numbers<T>(rows * n, 4);
+      const std::vector<T> x = numbers<T>(rows * n, 1), w = numbers<T>(n, 2), b = numbers<T>(n, 3),
+                           dy = numbers<T>(rows * n, 4);
       std::vector<T> y = poisoned<T>(rows * n), saved = poisoned<T>(2 * rows), dx = start<T>(rows * n, accumulate);
       std::vector<T> dw = numbers<T>(n, 5), db = numbers<T>(n, 6);  // parameters' gradients are always added to
       std::vector<double> wy(y.size()), wx = widened(dx), ww = widened(dw), wb = widened(db);
@@ -188,7 +194,9 @@ TEMPLATE_TEST_CASE("layer norm: forward, what it saves, and three gradients", "[
       const double eps = 1e-3;
       const double count = static_cast<double>(n);
       for (std::int64_t r = 0; r < rows; ++r) {
-        const auto at = [&](const std::vector<T>& v, std::int64_t i) { return static_cast<double>(v[static_cast<std::size_t>(r * n + i)]); };
+        const auto at = [&](const std::vector<T>& v, std::int64_t i) {
+          return static_cast<double>(v[static_cast<std::size_t>(r * n + i)]);
+        };
         double mean = 0, square = 0, g_sum = 0, g_along = 0;
         for (std::int64_t i = 0; i < n; ++i) mean += at(x, i) / count;
         for (std::int64_t i = 0; i < n; ++i) square += (at(x, i) - mean) * (at(x, i) - mean) / count;
@@ -204,7 +212,8 @@ TEMPLATE_TEST_CASE("layer norm: forward, what it saves, and three gradients", "[
         }
         for (std::int64_t i = 0; i < n; ++i)
           wx[static_cast<std::size_t>(r * n + i)] +=
-              inverse * (at(dy, i) * static_cast<double>(w[static_cast<std::size_t>(i)]) - g_sum - (at(x, i) - mean) * inverse * g_along);
+              inverse * (at(dy, i) * static_cast<double>(w[static_cast<std::size_t>(i)]) - g_sum -
+                         (at(x, i) - mean) * inverse * g_along);
       }
       const boot::cpu dev{2};
       boot::layer_norm_forward(dev, in(x, {rows, n}), w.data(), b.data(), eps, view(y, {rows, n}), saved.data(), n);
@@ -241,7 +250,8 @@ TEMPLATE_TEST_CASE("sinusoids in both orders, with shift, even and odd widths", 
             REQUIRE(got == 0);
             continue;
           }
-          const double frequency = factor * std::pow(1e4, -static_cast<double>(i % half) / (static_cast<double>(half) - shift));
+          const double frequency =
+              factor * std::pow(1e4, -static_cast<double>(i % half) / (static_cast<double>(half) - shift));
           // The frequency and the angle are rounded to T once each: up to |angle| epsilon.
           const double angle = static_cast<double>(t[static_cast<std::size_t>(r)]) * frequency;
           const bool cosine = (i < half) == cosine_first;
@@ -284,8 +294,8 @@ TEST_CASE("the same bits for 1, 2 and 3 threads", "[nn][operations]") {
     std::vector<float> y = poisoned<float>(rows * n), saved = poisoned<float>(2 * rows), dx = y, silu = y;
     std::vector<float> dw(static_cast<std::size_t>(n)), db = dw, sums = dw;
     boot::layer_norm_forward(dev, in(x, {rows, n}), w.data(), w.data(), 1e-5, view(y, {rows, n}), saved.data(), n);
-    boot::layer_norm_backward(dev, in(x, {rows, n}), w.data(), saved.data(), in(dy, {rows, n}), view(dx, {rows, n}), false,
-                              dw.data(), db.data(), n);
+    boot::layer_norm_backward(dev, in(x, {rows, n}), w.data(), saved.data(), in(dy, {rows, n}), view(dx, {rows, n}),
+                              false, dw.data(), db.data(), n);
     boot::column_sums(dev, in(x, {rows, n}), n, sums.data(), false);
     boot::silu_forward(dev, in(x, {rows, n}), view(silu, {rows, n}));
     for (const auto* part : {&saved, &dx, &silu, &dw, &db, &sums}) y.insert(y.end(), part->begin(), part->end());
@@ -301,11 +311,13 @@ TEST_CASE("operations refuse shapes that do not fit, and say which", "[nn][opera
   CHECK_THROWS_WITH((boot::linear_op<true>{}.result(shape{2, 5}, shape{3, 4}, shape{3})),
                     ContainsSubstring("for 4 inputs") && ContainsSubstring("[2, 5]"));
   CHECK(boot::add_op{}.result(shape{4, 2}, shape{1, 2}) == shape{4, 2});
-  CHECK_THROWS_WITH((boot::add_op{}.result(shape{4, 2}, shape{2, 2})), ContainsSubstring("cannot add shapes [4, 2] and [2, 2]"));
+  CHECK_THROWS_WITH((boot::add_op{}.result(shape{4, 2}, shape{2, 2})),
+                    ContainsSubstring("cannot add shapes [4, 2] and [2, 2]"));
   CHECK(boot::concat_op{}.result(shape{4, 2}, shape{4, 5}) == shape{4, 7});
   CHECK_THROWS_WITH((boot::concat_op{}.result(shape{4, 2}, shape{3, 2})), ContainsSubstring("cannot join"));
   CHECK_THROWS_AS((boot::concat_op{}.result(shape{4, 2}, shape{4})), boot::error);
-  CHECK_THROWS_WITH((boot::layer_norm_op{}.result(shape{4, 2}, shape{3}, shape{3})), ContainsSubstring("over 3 elements got shape [4, 2]"));
+  CHECK_THROWS_WITH((boot::layer_norm_op{}.result(shape{4, 2}, shape{3}, shape{3})),
+                    ContainsSubstring("over 3 elements got shape [4, 2]"));
   CHECK((boot::layer_norm_op{}.saved_size(shape{4, 5, 3}, shape{3}, shape{3})) == 40);
   CHECK((boot::linear_op<true>{}.flop(shape{4, 5}, shape{3, 5}, shape{3})) == 120);
 }

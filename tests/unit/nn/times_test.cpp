@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT
 // times: the model's own maps evaluated in float64 on the host, uniform batches noticed, memory kept.
-#include <boot/nn/times.hpp>
+#include "support/catch.hpp"
 
 #include <boot/device/cpu.hpp>
-
-#include "support/catch.hpp"
+#include <boot/nn/times.hpp>
 
 #include <array>
 #include <cmath>

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT
 // AdamW against PyTorch's update written out in float64: clipping, groups, averages, frozen parameters, skipped steps.
-#include <boot/optim/adamw.hpp>
+#include "support/catch.hpp"
 
 #include <boot/core/random.hpp>
 #include <boot/device/cpu.hpp>
 #include <boot/kernel/cpu/optimizer.hpp>
-
-#include "support/catch.hpp"
+#include <boot/optim/adamw.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -20,8 +19,10 @@ namespace {
 using Catch::Matchers::ContainsSubstring;
 
 struct network {
-  boot::parameter weight{{37, 5}, {boot::initializer::rule::normal, 1}}, bias{{70}, {boot::initializer::rule::normal, 1}};
-  boot::parameter frozen{{9}, {boot::initializer::rule::normal, 1}}, large{{40000}, {boot::initializer::rule::normal, 1}};
+  boot::parameter weight{{37, 5}, {boot::initializer::rule::normal, 1}},
+      bias{{70}, {boot::initializer::rule::normal, 1}};
+  boot::parameter frozen{{9}, {boot::initializer::rule::normal, 1}},
+      large{{40000}, {boot::initializer::rule::normal, 1}};
   template <class V>
   void visit(V& v) {
     v("weight", weight);
@@ -47,7 +48,7 @@ void set_gradient(boot::parameter_arena<T, boot::cpu>& arena, std::uint64_t step
     const auto g = arena.gradient(static_cast<int>(p));
     for (std::int64_t i = 0; i < g.size(); ++i)
       g[i] = static_cast<T>(scale * static_cast<double>(boot::normal(boot::counter_key{5, boot::stream::test, step}, p,
-                                                                      static_cast<std::uint64_t>(i))));
+                                                                     static_cast<std::uint64_t>(i))));
   }
 }
 
@@ -78,7 +79,8 @@ TEMPLATE_TEST_CASE("fifty steps as PyTorch does them", "[optim][adamw]", float, 
     const double rate = 1e-2 * (1 + 0.5 * std::sin(step));
     set_gradient(arena, static_cast<std::uint64_t>(step), step % 3 == 0 ? 1.0 : 1e-3);
     double square = 0;
-    for (std::int64_t i = 0; i < arena.gradient().size(); ++i) square += std::pow(static_cast<double>(arena.gradient()[i]), 2);
+    for (std::int64_t i = 0; i < arena.gradient().size(); ++i)
+      square += std::pow(static_cast<double>(arena.gradient()[i]), 2);
     const double norm = std::sqrt(square), factor = clip > 0 ? std::min(1.0, clip / (norm + 1e-6)) : 1.0;
     const auto result = optimiser.step(dev, arena, rate);
     REQUIRE_FALSE(result.skipped);
@@ -116,8 +118,10 @@ TEMPLATE_TEST_CASE("fifty steps as PyTorch does them", "[optim][adamw]", float, 
   CHECK(worst < bound);
   const auto& frozen = arena.layout().entries()[2];
   for (std::int64_t j = 0; j < frozen.extents.size(); ++j) {
-    REQUIRE(static_cast<double>(arena.values()[frozen.offset + j]) == initial[static_cast<std::size_t>(frozen.offset + j)]);
-    REQUIRE(static_cast<double>(optimiser.average(1)[frozen.offset + j]) == initial[static_cast<std::size_t>(frozen.offset + j)]);
+    REQUIRE(static_cast<double>(arena.values()[frozen.offset + j]) ==
+            initial[static_cast<std::size_t>(frozen.offset + j)]);
+    REQUIRE(static_cast<double>(optimiser.average(1)[frozen.offset + j]) ==
+            initial[static_cast<std::size_t>(frozen.offset + j)]);
   }
 }
 

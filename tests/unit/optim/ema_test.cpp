@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Averages: the decays, and the power-function profile whose width is what was asked for.
-#include <boot/optim/ema.hpp>
-
 #include "support/catch.hpp"
+
+#include <boot/optim/ema.hpp>
 
 #include <cmath>
 #include <vector>

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Parameters: names and places in the flat arrays, groups, initial values, copying between networks.
-#include <boot/tensor/parameter.hpp>
+#include "support/catch.hpp"
 
 #include <boot/device/cpu.hpp>
-
-#include "support/catch.hpp"
+#include <boot/tensor/parameter.hpp>
 
 #include <algorithm>
 #include <array>
@@ -35,8 +34,8 @@ struct network {
   layer in{3};
   std::vector<layer> layers{layer{8}, layer{9}};
   std::optional<layer> maybe;
-  std::array<boot::parameter, 2> pair{{{{5}, {boot::initializer::rule::constant, 1.5}},
-                                       {{}, {boot::initializer::rule::uniform, 0.25}}}};
+  std::array<boot::parameter, 2> pair{
+      {{{5}, {boot::initializer::rule::constant, 1.5}}, {{}, {boot::initializer::rule::uniform, 0.25}}}};
   const char* last_name = "last";
   boot::parameter last{{130}, {boot::initializer::rule::uniform, 0.25}};
   template <class V>
@@ -59,9 +58,9 @@ std::vector<std::string> names(const boot::parameter_layout& layout) {
 
 TEST_CASE("names are dotted paths in the order of visit(); an absent part has none", "[parameter]") {
   network n;
-  CHECK(names(boot::parameter_layout(n)) ==
-        std::vector<std::string>{"in.weight", "in.bias", "layers.0.weight", "layers.0.bias", "layers.1.weight",
-                                 "layers.1.bias", "pair.0", "pair.1", "last"});
+  CHECK(names(boot::parameter_layout(n)) == std::vector<std::string>{"in.weight", "in.bias", "layers.0.weight",
+                                                                     "layers.0.bias", "layers.1.weight",
+                                                                     "layers.1.bias", "pair.0", "pair.1", "last"});
   n.maybe.emplace(2);
   const auto with = names(boot::parameter_layout(n));
   CHECK(with[6] == "maybe.weight");

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT
 // tensor and view: ownership by move and clone only, shapes checked, devices kept apart by the type.
-#include <boot/tensor/tensor.hpp>
+#include "support/catch.hpp"
 
 #include <boot/core/math.hpp>
 #include <boot/core/scalar.hpp>
 #include <boot/device/cpu.hpp>
-
-#include "support/catch.hpp"
+#include <boot/tensor/tensor.hpp>
 
 #include <array>
 #include <cmath>

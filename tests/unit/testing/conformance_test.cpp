@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: MIT
 // The conformance checks pass the shipped models, and name what is wrong with models that break one promise each.
-#include <boot/testing/conformance.hpp>
+#include "support/catch.hpp"
 
 #include <boot/kernel/cpu/for_each.hpp>
 #include <boot/model/gaussian_mixture.hpp>
 #include <boot/model/mlp.hpp>
 #include <boot/nn/cpu/operations.hpp>
 #include <boot/schedule/cosine.hpp>
-
-#include "support/catch.hpp"
+#include <boot/testing/conformance.hpp>
 
 #include <array>
 #include <cmath>
@@ -66,7 +65,8 @@ class line_student {
   };
   class tape {
    public:
-    tape(line_student& s, input x, const times_type& t) : s_(s), t_(t.time.data(), t.time.data() + t.batch()), shape_(x.extents()) {
+    tape(line_student& s, input x, const times_type& t)
+        : s_(s), t_(t.time.data(), t.time.data() + t.batch()), shape_(x.extents()) {
       x_.assign(x.data(), x.data() + x.size());
       auto& y = s_.fault_ == student_fault::shared_output ? s_.shared_ : y_;
       y.resize(x_.size());
@@ -135,15 +135,18 @@ TEST_CASE("shipped teachers keep the contract", "[testing][conformance]") {
   const boot::class_labels<boot::cpu> labels{{ids.data(), {4}}};
   CHECK(boot::testing::check_teacher_conformance<double>(boot::cpu{}, mixture, schedule, labels, 4).text() == "");
   const model network(boot::cpu{}, boot::mlp(small_options(false)), {boot::prediction_kind::v}, 1);
-  CHECK(boot::testing::check_teacher_conformance<float>(boot::cpu{}, network, schedule, boot::no_condition{}, 9).text() == "");
+  CHECK(
+      boot::testing::check_teacher_conformance<float>(boot::cpu{}, network, schedule, boot::no_condition{}, 9).text() ==
+      "");
 }
 
 TEST_CASE("a shipped student keeps the contract", "[testing][conformance]") {
   model student = small_student();
-  for (float& v : std::span(student.parameters().values().data(), static_cast<std::size_t>(student.parameters().layout().size())))
+  for (float& v :
+       std::span(student.parameters().values().data(), static_cast<std::size_t>(student.parameters().layout().size())))
     v += 0.01f;  // the target-time embedding starts at zero and would take no part
-  const auto report = boot::testing::check_student_conformance(boot::cpu{}, student, boot::cosine_schedule{},
-                                                               boot::no_condition{}, 6);
+  const auto report =
+      boot::testing::check_student_conformance(boot::cpu{}, student, boot::cosine_schedule{}, boot::no_condition{}, 6);
   CHECK(report.text() == "");
   CHECK(report.checks >= 15);
   for (const float g : boot::to_host(boot::cpu{}, student.parameters().gradient())) REQUIRE(g == 0);
@@ -159,16 +162,16 @@ TEST_CASE("a teacher that breaks a promise is told which", "[testing][conformanc
   CHECK_THAT(check(fault::writes_input).text(), ContainsSubstring("writes to its input"));
   CHECK_THAT(check(fault::random).text(), ContainsSubstring("different bits for the same input"));
   CHECK_THAT(check(fault::looks_at_batch).text(), ContainsSubstring("depend on the others of its batch"));
-  CHECK_THROWS_AS(boot::testing::check_teacher_conformance<float>(boot::cpu{}, faulty_teacher{}, boot::cosine_schedule{},
-                                                                  boot::no_condition{}, 1),
+  CHECK_THROWS_AS(boot::testing::check_teacher_conformance<float>(boot::cpu{}, faulty_teacher{},
+                                                                  boot::cosine_schedule{}, boot::no_condition{}, 1),
                   boot::error);
 }
 
 TEST_CASE("a student that breaks a promise is told which", "[testing][conformance]") {
   const auto check = [](student_fault f) {
     line_student student(f);
-    return boot::testing::check_student_conformance(boot::cpu{}, student, boot::cosine_schedule{},
-                                                    boot::no_condition{}, 4);
+    return boot::testing::check_student_conformance(boot::cpu{}, student, boot::cosine_schedule{}, boot::no_condition{},
+                                                    4);
   };
   CHECK(check(student_fault::none).text() == "");
   CHECK_THAT(check(student_fault::overwrites).text(), ContainsSubstring("does not add its own gradient"));

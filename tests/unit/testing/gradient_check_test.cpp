@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT
 // The gradient check passes right gradients, and finds wrong ones: a scale, one element, a frozen parameter.
-#include <boot/testing/gradient_check.hpp>
+#include "support/catch.hpp"
 
 #include <boot/kernel/cpu/for_each.hpp>
 #include <boot/model/mlp.hpp>
 #include <boot/nn/cpu/operations.hpp>
-
-#include "support/catch.hpp"
+#include <boot/testing/gradient_check.hpp>
 
 #include <cmath>
 #include <string_view>
@@ -61,7 +60,9 @@ TEST_CASE("the right gradient passes far below the bound, and the values stay", 
   CHECK(boot::to_host(f.dev, f.arena.values()) == before);
   boot::testing::gradient_check_options few;
   few.most_per_parameter = 2;
-  CHECK(boot::testing::compare_gradient(f.dev, f.arena, [&] { return loss_of(f.arena); }, few).elements == 4);
+  CHECK(boot::testing::compare_gradient(
+            f.dev, f.arena, [&] { return loss_of(f.arena); }, few)
+            .elements == 4);
 }
 
 TEST_CASE("wrong gradients are found and named", "[testing][gradient]") {
@@ -95,7 +96,9 @@ TEST_CASE("wrong gradients are found and named", "[testing][gradient]") {
   SECTION("options that make no sense") {
     boot::testing::gradient_check_options options;
     options.step = 0;
-    CHECK_THROWS_AS(boot::testing::compare_gradient(f.dev, f.arena, [] { return 0.0; }, options), boot::error);
+    CHECK_THROWS_AS(boot::testing::compare_gradient(
+                        f.dev, f.arena, [] { return 0.0; }, options),
+                    boot::error);
   }
 }
 

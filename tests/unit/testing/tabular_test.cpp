@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The tabular student keeps the Student contract, and a few hundred steps on a small table reach the teacher's own chain.
-#include <boot/testing/tabular.hpp>
+#include "support/catch.hpp"
 
 #include <boot/kernel/cpu/for_each.hpp>
 #include <boot/kernel/cpu/noise.hpp>
@@ -10,8 +10,7 @@
 #include <boot/optim/adamw.hpp>
 #include <boot/optim/learning_rate.hpp>
 #include <boot/schedule/cosine.hpp>
-
-#include "support/catch.hpp"
+#include <boot/testing/tabular.hpp>
 
 #include <cmath>
 #include <cstdint>
@@ -86,8 +85,8 @@ TEST_CASE("BOOT on a table ends at the teacher's DDIM chain", "[testing][tabular
       static_cast<void>(loss(dev, request));
     }
     static_cast<void>(edge(dev, request));
-    static_cast<void>(optimiser.step(dev, student.parameters(),
-                                     boot::learning_rate({.peak = 0.05, .warmup_steps = 0}, step, 800)));
+    static_cast<void>(
+        optimiser.step(dev, student.parameters(), boot::learning_rate({.peak = 0.05, .warmup_steps = 0}, step, 800)));
   }
   boot::times_buffer<boot::cpu, double> buffer;
   boot::tensor<double, boot::cpu> f(dev, {1, 2});
@@ -96,7 +95,8 @@ TEST_CASE("BOOT on a table ends at the teacher's DDIM chain", "[testing][tabular
     double y[2] = {0, 0};
     for (std::int64_t k = 0; k <= steps; ++k) {
       const double range = schedule.t_max() - schedule.t_min();
-      const double t = schedule.t_max() - range * static_cast<double>(k) / steps, a = schedule.alpha(t), s = schedule.sigma(t);
+      const double t = schedule.t_max() - range * static_cast<double>(k) / steps, a = schedule.alpha(t),
+                   s = schedule.sigma(t);
       for (std::int64_t j = 0; k > 0 && j < 2; ++j) CHECK(student.at(m, k)[j] == Catch::Approx(y[j]).margin(1e-6));
       const double x[2] = {a * y[0] + s * eps[0], a * y[1] + s * eps[1]};
       teacher.predict(dev, boot::view<const double, boot::cpu>{x, {1, 2}}, buffer.set(dev, teacher, t, 1),

@@ -13,7 +13,9 @@
 #include <type_traits>
 #include <utility>
 
-#if BOOT_HAS_X86
+#if BOOT_HAS_X86 && BOOT_VECTOR_BYTES > 16
+#  include <immintrin.h>
+#elif BOOT_HAS_X86
 #  include <emmintrin.h>
 #endif
 
@@ -24,7 +26,7 @@ namespace detail {
 /// Elements that one thread takes at a time: fixed, so that sums are added in the same order for any thread count.
 inline constexpr std::int64_t element_grain = 16384;
 /// Elements between two additions to the sum, and of the buffer in front of streaming stores.
-inline constexpr std::int64_t element_block = 256;
+inline constexpr std::int64_t element_block = 64;
 /// From this many bytes on, outputs go past the caches: nothing of them would still be there for whoever reads them.
 inline constexpr double element_streaming_bytes = 1 << 27;
 
@@ -37,11 +39,21 @@ template <class T>
 // kernel's traffic.
 template <class T>
 void element_stream(T* to, const T* from) noexcept {
+  constexpr std::size_t bytes = static_cast<std::size_t>(element_block) * sizeof(T);
 #if BOOT_HAS_X86
-  for (std::size_t i = 0; i < static_cast<std::size_t>(element_block) * sizeof(T) / 16; ++i)
-    _mm_stream_ps(reinterpret_cast<float*>(to) + 4 * i, _mm_load_ps(reinterpret_cast<const float*>(from) + 4 * i));
+  auto* const out = reinterpret_cast<float*>(to);
+  const auto* const in = reinterpret_cast<const float*>(from);
+  for (std::size_t i = 0; i < bytes / sizeof(float); i += BOOT_VECTOR_BYTES / sizeof(float)) {
+#  if BOOT_VECTOR_BYTES == 64  // a whole line at once: narrower stores reach memory in parts when other loads press
+    _mm512_stream_ps(out + i, _mm512_load_ps(in + i));
+#  elif BOOT_VECTOR_BYTES == 32
+    _mm256_stream_ps(out + i, _mm256_load_ps(in + i));
+#  else
+    _mm_stream_ps(out + i, _mm_load_ps(in + i));
+#  endif
+  }
 #else
-  std::memcpy(to, from, static_cast<std::size_t>(element_block) * sizeof(T));
+  std::memcpy(to, from, bytes);
 #endif
 }
 

@@ -21,8 +21,8 @@ inline constexpr std::int64_t optimizer_grain = 16384;
 
 template <int Averages, class T>
 void adamw_range(const adamw_row<T> p, const group_row<T> g, std::int64_t n, T* BOOT_RESTRICT value,
-                 const T* BOOT_RESTRICT gradient, T* BOOT_RESTRICT first, T* BOOT_RESTRICT second,
-                 T* BOOT_RESTRICT a0, T* BOOT_RESTRICT a1, T* BOOT_RESTRICT a2, T* BOOT_RESTRICT a3) {
+                 const T* BOOT_RESTRICT gradient, T* BOOT_RESTRICT first, T* BOOT_RESTRICT second, T* BOOT_RESTRICT a0,
+                 T* BOOT_RESTRICT a1, T* BOOT_RESTRICT a2, T* BOOT_RESTRICT a3) {
   BOOT_SIMD
   for (std::int64_t i = 0; i < n; ++i) {
     const adamw_state<T> s = adamw_update(p, g, value[i], gradient[i], first[i], second[i]);
@@ -75,11 +75,21 @@ void adamw_ema(const cpu& dev, const adamw_row<T>* row, const group_row<T>* grou
                                                     second + at, a(0), a(1), a(2), a(3));
       };
       switch (averages) {
-        case 0: run(std::integral_constant<int, 0>{}); break;
-        case 1: run(std::integral_constant<int, 1>{}); break;
-        case 2: run(std::integral_constant<int, 2>{}); break;
-        case 3: run(std::integral_constant<int, 3>{}); break;
-        default: run(std::integral_constant<int, 4>{}); break;
+        case 0:
+          run(std::integral_constant<int, 0>{});
+          break;
+        case 1:
+          run(std::integral_constant<int, 1>{});
+          break;
+        case 2:
+          run(std::integral_constant<int, 2>{});
+          break;
+        case 3:
+          run(std::integral_constant<int, 3>{});
+          break;
+        default:
+          run(std::integral_constant<int, 4>{});
+          break;
       }
     });
   }

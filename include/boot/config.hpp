@@ -6,9 +6,11 @@
 #if defined(__CUDACC__)
 #  define BOOT_CUDA_COMPILATION 1
 #  define BOOT_HD __host__ __device__
+#  define BOOT_DEVICE __device__
 #else
 #  define BOOT_CUDA_COMPILATION 0
 #  define BOOT_HD
+#  define BOOT_DEVICE
 #endif
 
 /// 1 in the pass that makes device code.
@@ -98,6 +100,13 @@
 #  define BOOT_HAS_POSIX 1
 #else
 #  define BOOT_HAS_POSIX 0
+#endif
+
+/// 1 where madvise() can ask for huge pages.
+#if defined(__linux__)
+#  define BOOT_HAS_HUGE_PAGES 1
+#else
+#  define BOOT_HAS_HUGE_PAGES 0
 #endif
 
 /// 1 when the compiler optimises: benchmarks warn when it does not.

@@ -37,7 +37,7 @@ inline void write_png(const std::string& path, view<const std::uint8_t, cpu> ima
   require(
       s.rank() == 3 && (s[2] == 1 || s[2] == 3 || s[2] == 4) && s[0] > 0 && s[1] > 0,
       "boot: cannot write '{}': an image is [height, width, channels] with 1, 3 or 4 channels and at least one pixel, "
-      "shape {} was given",
+      "shape {} was given; split or join the channels, or draw samples with sample_grid()",
       path, to_string(s));
   require(s[0] <= detail::image_bytes_limit / s[2] / s[1],
           "boot: cannot write '{}': shape {} has more than {} bytes; write several images", path, to_string(s),
@@ -98,7 +98,7 @@ struct grid_options {
   require(options.columns > 0 && options.scale > 0 && options.gap >= 0 && options.hi > options.lo,
           "boot: sample_grid() got columns {}, scale {}, gap {}, lo {}, hi {}; needs columns and scale of at least 1, "
           "a gap "
-          "of at least 0, lo < hi",
+          "of at least 0, lo < hi; 8 columns at scale 1 from -1 to 1 is the default",
           options.columns, options.scale, options.gap, options.lo, options.hi);
   const std::int64_t n = s[0], h = s[1], w = s[2], c = s[3], k = options.scale;
   const std::int64_t columns = options.columns < n ? options.columns : n, rows = (n + columns - 1) / columns;

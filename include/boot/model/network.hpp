@@ -143,8 +143,9 @@ class network_model {
             "boot: a network for samples of shape {} got x of shape {}; x must be a batch of such samples",
             boot::to_string(sample_shape()), boot::to_string(x.extents()));
     require(t_source.batch() == x.batch() && t_target.batch() == x.batch(),
-            "boot: {} samples came with {} source and {} target times; each sample needs one of either", x.batch(),
-            t_source.batch(), t_target.batch());
+            "boot: {} samples came with {} source and {} target times; each sample needs one of either, set both for {} "
+            "samples",
+            x.batch(), t_source.batch(), t_target.batch(), x.batch());
   }
   template <class C>
   graph_plan planned(const D& dev, bool recorded, view<const T, D> x, const times<D, T>& t_source,

@@ -70,11 +70,14 @@ consteval void check_student() {
                 "boot: a Student needs `m.record(dev, x, t_source, t_target, condition)` returning a tape with "
                 "`output()` and `backward(dev, gradient)`. See the contract in boot/model/student.hpp");
   static_assert(has_parameters<M, D, T>,
-                "boot: a Student needs `m.parameters()` returning boot::parameter_arena<T, D>&");
+                "boot: a Student needs `m.parameters()` returning boot::parameter_arena<T, D>&. See the contract in "
+                "boot/model/student.hpp");
   static_assert(has_prediction<M>,
-                "boot: a Student needs `m.prediction() -> boot::prediction`, which tells what its output means");
+                "boot: a Student needs `m.prediction() -> boot::prediction`, which tells what its output means. See "
+                "the contract in boot/model/student.hpp");
   static_assert(has_sample_shape<M>,
-                "boot: a Student needs `m.sample_shape() -> boot::shape`, the shape of one sample without the batch");
+                "boot: a Student needs `m.sample_shape() -> boot::shape`, the shape of one sample without the batch. See "
+                "the contract in boot/model/student.hpp");
 }
 
 }  // namespace boot::inline v0

@@ -68,9 +68,11 @@ consteval void check_teacher() {
                 "boot: a Teacher needs `m.predict(dev, x, t, condition, out)`, const, for this device, condition and "
                 "scalar type. See the contract in boot/model/teacher.hpp");
   static_assert(has_prediction<M>,
-                "boot: a Teacher needs `m.prediction() -> boot::prediction`, which tells what its output means");
+                "boot: a Teacher needs `m.prediction() -> boot::prediction`, which tells what its output means. See "
+                "the contract in boot/model/teacher.hpp");
   static_assert(has_sample_shape<M>,
-                "boot: a Teacher needs `m.sample_shape() -> boot::shape`, the shape of one sample without the batch");
+                "boot: a Teacher needs `m.sample_shape() -> boot::shape`, the shape of one sample without the batch. See "
+                "the contract in boot/model/teacher.hpp");
 }
 
 }  // namespace boot::inline v0

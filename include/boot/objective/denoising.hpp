@@ -163,7 +163,7 @@ class denoising {
     require(
         !data.empty() && data.extents() == one.batched(data.batch()),
         "boot: denoising got data of shape {} for a network with samples of shape {}; needs [rows, sample...] with at "
-        "least one row",
+        "least one row, reshape the data or build the network for them",
         to_string(data.extents()), to_string(one));
     require(data.batch() < (std::int64_t{1} << 32),
             "boot: denoising got {} rows of data; at most 2^32 - 1 are supported", data.batch());

@@ -135,14 +135,14 @@ struct sampler_buffers {
 namespace detail {
 
 inline void check_sampler_options(const char* name, const sampler_options& o) {
-  require(o.low < o.high, "boot: {} got limits [{}, {}] of the clean signal; it needs low < high", name, o.low, o.high);
+  require(o.low < o.high, "boot: {} got limits [{}, {}] of the clean signal; it needs low < high, -1 and 1 for pixels say", name, o.low, o.high);
   require(o.threshold >= 0 && o.threshold <= 1,
           "boot: {} got threshold = {}; it needs a quantile in (0, 1], 0.995 is usual, or 0 for none", name,
           o.threshold);
   require(o.threshold == 0 || (std::isinf(o.low) && std::isinf(o.high)),
           "boot: {} got both limits [{}, {}] and threshold = {}; use one of them", name, o.low, o.high, o.threshold);
-  require(o.batch >= 1, "boot: {} got batch = {}; it needs at least 1 sample at a time", name, o.batch);
-  require(o.eta >= 0 && o.eta <= 1, "boot: {} got eta = {}; it needs a number in [0, 1]", name, o.eta);
+  require(o.batch >= 1, "boot: {} got batch = {}; it needs at least 1 sample at a time, 2048 is the default", name, o.batch);
+  require(o.eta >= 0 && o.eta <= 1, "boot: {} got eta = {}; it needs a number in [0, 1], 0 for DDIM, 1 for ancestral noise", name, o.eta);
   require(o.renoise.first >= 0, "boot: {} got renoise.first = {}; samples are numbered from 0", name, o.renoise.first);
 }
 
@@ -158,7 +158,7 @@ void check_sampler_shapes(const char* name, const shape& sample, const start_noi
                           const view<T, D>& x_out) {
   const shape needed = sample.batched(out.batch());
   require(out.extents() == needed,
-          "boot: {} got out of shape {}; its samples have shape {}, so it needs [batch, ...] of those", name,
+          "boot: {} got out of shape {}; its samples have shape {}, make it [batch, ...] of those", name,
           to_string(out.extents()), to_string(sample));
   if (noise.drawn()) {
     require(noise.from().first >= 0, "boot: {} got drawn noise from sample {}; samples are numbered from 0", name,

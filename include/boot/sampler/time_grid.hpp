@@ -26,7 +26,7 @@ enum class time_spacing {
 template <NoiseSchedule S>
 [[nodiscard]] std::vector<double> make_time_grid(const S& schedule, time_spacing spacing, std::int64_t steps,
                                                  double from, double to, double jump = 0.02) {
-  require(steps >= 1, "boot: a time grid of {} steps; it needs at least 1", steps);
+  require(steps >= 1, "boot: a time grid of {} steps; it needs at least 1, 10 to 50 is usual", steps);
   require(to < from && from <= schedule.t_max() && to >= schedule.t_min(),
           "boot: a time grid from {} to {}; it runs from noise to data, within the schedule's [{}, {}]", from, to,
           schedule.t_min(), schedule.t_max());

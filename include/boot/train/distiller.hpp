@@ -253,11 +253,11 @@ class distiller {
   };
 
   static distiller_options checked(distiller_options o) {
-    require(o.steps > 0, "boot: distiller steps = {}; needs at least 1", o.steps);
-    require(o.batch > 0, "boot: distiller batch = {}; needs at least 1 sample", o.batch);
+    require(o.steps > 0, "boot: distiller steps = {}; needs at least 1, some thousands is usual", o.steps);
+    require(o.batch > 0, "boot: distiller batch = {}; needs at least 1 sample, 256 is usual", o.batch);
     require(o.accumulation > 0 && o.accumulation <= o.batch,
             "boot: distiller accumulation = {} parts of a batch of {}; needs at least 1 and no more than the batch has "
-            "samples",
+            "samples; raise batch or lower accumulation",
             o.accumulation, o.batch);
     require(o.max_skips > 0, "boot: distiller max_skips = {}; needs at least 1, 10 is usual", o.max_skips);
     require(o.log_every > 0 && o.sample_every >= 0 && o.report_every >= 0,
@@ -341,7 +341,7 @@ class distiller {
     fail(
         "boot: {} steps in a row had a loss or gradient that is not finite, the last one step {}. Parameters are as "
         "after the last good step{}. Try a lower rate.peak (now {}), a smaller optimizer.clip_norm (now {}), or check "
-        "what the teacher puts out",
+        "what the teacher puts out, and that no number of the teacher or the data is NaN",
         count, step_ - 1, store_ != nullptr ? " and saved" : "", options_.rate.peak, options_.optimizer.clip_norm);
   }
 

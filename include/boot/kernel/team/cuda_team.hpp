@@ -19,26 +19,26 @@ class cuda_team {
   static constexpr int warp = 32;    ///< threads of a warp
 
   /// With the block's shared memory.
-  __device__ explicit cuda_team(void* memory) : memory_(memory) {}
+  BOOT_DEVICE explicit cuda_team(void* memory) : memory_(memory) {}
 
   /// This thread.
-  __device__ int rank() const { return static_cast<int>(threadIdx.x); }
+  BOOT_DEVICE int rank() const { return static_cast<int>(threadIdx.x); }
   /// This block.
-  __device__ std::int64_t block() const { return blockIdx.x; }
+  BOOT_DEVICE std::int64_t block() const { return blockIdx.x; }
   /// Blocks that share a sample.
-  __device__ std::int64_t blocks() const { return gridDim.x; }
+  BOOT_DEVICE std::int64_t blocks() const { return gridDim.x; }
   /// The sample worked on.
-  __device__ std::int64_t sample() const { return blockIdx.y; }
+  BOOT_DEVICE std::int64_t sample() const { return blockIdx.y; }
   /// Waits for the whole block.
-  __device__ void sync() const { __syncthreads(); }
+  BOOT_DEVICE void sync() const { __syncthreads(); }
   /// x of the thread with rank ^ mask.
   template <class X>
-  __device__ X shuffle_xor(X x, int mask) const {
+  BOOT_DEVICE X shuffle_xor(X x, int mask) const {
     return __shfl_xor_sync(0xffffffffu, x, mask);
   }
   /// Shared by the block.
   template <class X>
-  __device__ X* scratch() const {
+  BOOT_DEVICE X* scratch() const {
     return static_cast<X*>(memory_);
   }
 

@@ -9,7 +9,8 @@
 // checks the message is the compiler's: its first error must hold our sentence (needed, and where the contract is
 // described or what to write), and the output must name the user's own type (given).
 //
-// --verbose prints every message, so that a person can judge them.
+// Uses whose messages differ in nothing but numbers and quoted names count once. --verbose prints every message, so that
+// a person can judge them.
 #include "measure/measure.hpp"
 
 #include <boot/io/image.hpp>
@@ -43,6 +44,7 @@
 #include <limits>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -101,7 +103,8 @@ std::string missing_in(std::string_view message, std::string_view given, std::st
   return missing;
 }
 
-/// The message without numbers and quoted names: two uses that leave the same words may be of one cause.
+/// The message without numbers and quoted names: two uses that leave the same words may be of one cause and are counted
+/// once.
 std::string words_of(std::string_view message) {
   std::string words;
   bool quoted = false;
@@ -315,8 +318,8 @@ class collection {
     bad_load(
         "parameters of a network with a part less",
         [](const std::string& path) {
-          network n = new_network();
-          auto entries = boot::parameter_entries(n.parameters().layout(), std::as_const(n).parameters().values());
+          network source = new_network();
+          auto entries = boot::parameter_entries(source.parameters().layout(), source.parameters().values());
           entries.pop_back();
           boot::write_safetensors(path, entries);
         },
@@ -324,23 +327,23 @@ class collection {
     bad_load(
         "parameters of a wider network",
         [](const std::string& path) {
-          network n = new_network(4, 32);
-          boot::save_parameters(path, n.parameters().layout(), std::as_const(n).parameters().values());
+          network source = new_network(4, 32);
+          boot::save_parameters(path, source.parameters().layout(), std::as_const(source).parameters().values());
         },
-        "is [32, 4] in the file", "[16, 4] in the network", "Use the network the file was written for");
+        "is [32, 128] in the file", "[16, 128] in the network", "Use the network the file was written for");
     bad_load(
         "parameters under a prefix that was not given",
         [](const std::string& path) {
-          network n = new_network();
-          boot::save_parameters(path, n.parameters().layout(), std::as_const(n).parameters().values(),
+          network source = new_network();
+          boot::save_parameters(path, source.parameters().layout(), std::as_const(source).parameters().values(),
                                 {.prefix = "student."});
         },
         "unexpected: 'student.", "missing: '", "give the prefix of its names");
     bad_load(
         "parameters stored as whole numbers",
         [](const std::string& path) {
-          network n = new_network();
-          auto entries = boot::parameter_entries(n.parameters().layout(), std::as_const(n).parameters().values());
+          network source = new_network();
+          auto entries = boot::parameter_entries(source.parameters().layout(), source.parameters().values());
           entries[0].dtype = boot::file_dtype::i32;
           entries[0].floats = false;
           boot::write_safetensors(path, entries);
@@ -464,7 +467,7 @@ class collection {
   }
 
   void options() {
-    add({"options", "no steps", "steps = 0", "needs at least 1", "is usual",
+    add({"options", "no steps", "steps = 0", "needs at least 1", "are usual",
          distiller_with([](auto& o) { o.steps = 0; })});
     add({"options", "an empty batch", "batch = 0", "needs at least 1", "is usual",
          distiller_with([](auto& o) { o.batch = 0; })});
@@ -558,7 +561,7 @@ class collection {
     o.optimizer.averages.push_back({.decay = 0.9});
     bad_resume("one average more", "0.9 now", "averages[1].decay is not there in the checkpoint",
                "Use the same options", nothing, o);
-    bad_resume("a wider student, options ignored", "F32 [32, 4] now", "F32 [16, 4] in the checkpoint",
+    bad_resume("a wider student, options ignored", "F32 [32, 128] now", "F32 [16, 128] in the checkpoint",
                "Build the student, the averages and the objective as they were", nothing, again,
                {.ignore_configuration = true}, 32);
     bad_resume(
@@ -679,14 +682,37 @@ class collection {
            },
            [=]() -> std::string {
              if (m->run->trainer.step() != 1) return "more than the step that could not be written was made";
-             return "";
+             try {
+               m->run->trainer.run();
+               return "the record that was refused is forgotten";
+             } catch (const boot::error&) {
+               return m->run->trainer.step() == 1 ? "" : "the run went on without its log";
+             }
+           }});
+    }
+    {
+      const std::string folder = fresh("disk-log-limit"), other = fresh("disk-log-whole");
+      const auto m = std::make_shared<memory>();
+      add({"disk", "a log beyond the file-size limit", "log.jsonl'", "File too large", "raise it (ulimit -f)",
+           [=] {
+             m->run = std::make_unique<small_run>(run_options(6, folder));
+             const lower_limit limit(RLIMIT_FSIZE, 500);
+             m->run->trainer.run();
+           },
+           [=]() -> std::string {
+             if (const std::string lost = goes_on(*m); !lost.empty()) return lost;
+             small_run(run_options(6, other)).trainer.run();
+             return boot::read_file(folder + "/log.jsonl") == boot::read_file(other + "/log.jsonl")
+                        ? ""
+                        : "the log lacks or doubles a record";
            }});
     }
   }
 
   void numeric() {
     const std::string folder = fresh("numeric");
-    add({"numeric", "a teacher that puts out NaN", "3 steps in a row", "not finite", "check what the teacher puts out",
+    add({"numeric", "a teacher that puts out NaN", "3 steps in a row", "not finite",
+         "look for NaN in what the teacher puts out",
          [=] {
            const broken_teacher teacher;
            network student = new_network();
@@ -713,7 +739,7 @@ class collection {
                  if (!std::isfinite(v)) return "the saved state holds NaN";
            return "";
          }});
-    add({"numeric", "data with a NaN in each row", "2 steps in a row", "not finite", "teacher or the data", [] {
+    add({"numeric", "data with a NaN in each row", "2 steps in a row", "not finite", "and in the data", [] {
            network student = new_network();
            const std::string before = bits_of(student);
            boot::tensor<float, cpu> data(dev, {10, 4});
@@ -813,6 +839,18 @@ std::uint64_t hash_of_headers(const fs::path& root) {
   return hash;
 }
 
+/// Whether a type's name is there as a word of its own: not as a part of a path or of another name.
+bool has_word(std::string_view line, std::string_view word) {
+  const std::string_view before = " <'=", behind = " <>';,:]*&";
+  for (std::size_t at = line.find(word); at != std::string_view::npos; at = line.find(word, at + 1)) {
+    const std::size_t end = at + word.size();
+    if (at > 0 && before.find(line[at - 1]) != std::string_view::npos &&
+        (end == line.size() || behind.find(line[end]) != std::string_view::npos))
+      return true;
+  }
+  return false;
+}
+
 /// What the compiler says to a file: its first error line, and whether the whole names `type`. Lines of the source that
 /// it quotes do not count: they hold the text of a static_assert whether it fails or not.
 json compile(const std::string& compiler, const fs::path& root, const contract& c) {
@@ -828,7 +866,7 @@ json compile(const std::string& compiler, const fs::path& root, const contract& 
     const std::size_t bar = line.find('|');
     if (bar != std::string::npos && line.find_first_not_of(" 0123456789") == bar) continue;
     if (first.empty() && line.find("error:") != std::string::npos) first = line;
-    names = names || line.find(c.type) != std::string::npos;
+    names = names || has_word(line, c.type);
   }
   return {
       {"compiles", all.size() >= 8 && all.substr(all.size() - 8) == "status 0"}, {"error", first}, {"names", names}};
@@ -855,15 +893,17 @@ int measure(int argc, char** argv) {
     }
   } cleaner{folder};
   std::uint64_t named = 0, unnamed = 0;
-  std::vector<std::string> causes;
-  json kinds = json::object(), bad = json::array();
+  std::set<std::string> causes;
+  json kinds = json::object(), bad = json::array(), tried = json::object();
   const auto judge = [&](const std::string& kind, const std::string& what, const std::string& message,
                          const std::string& wrong) {
-    if (!kinds.contains(kind)) kinds[kind] = 0;
+    if (!kinds.contains(kind)) kinds[kind] = tried[kind] = 0;
+    tried[kind] = tried[kind].get<int>() + 1;
     if (wrong.empty()) {
-      ++named;
-      kinds[kind] = kinds[kind].get<int>() + 1;
-      causes.push_back(words_of(message));
+      if (causes.insert(words_of(message)).second) {
+        ++named;
+        kinds[kind] = kinds[kind].get<int>() + 1;
+      }
     } else {
       ++unnamed;
       bad.push_back(fmt::format("{}: {}: {}", kind, what, wrong));
@@ -920,10 +960,14 @@ int measure(int argc, char** argv) {
       judge("compile-time", c.file, message, wrong);
     }
   }
-  std::sort(causes.begin(), causes.end());
-  const auto distinct = std::unique(causes.begin(), causes.end()) - causes.begin();
-  report.beside("named by kind", kinds);
-  report.beside("messages of different words", distinct);
+  if (!report.quick() && !no_compiler && only.empty())
+    for (const auto& [kind, least] :
+         {std::pair{"files", 15}, std::pair{"shapes", 10}, std::pair{"options", 10}, std::pair{"checkpoints", 8},
+          std::pair{"disk", 6}, std::pair{"numeric", 5}, std::pair{"compile-time", 10}})
+      boot::require(tried[kind].get<int>() >= least, "measure bad_input: {} uses of kind {} were tried, needs {}",
+                    tried[kind].get<int>(), kind, least);
+  report.beside("tried by kind", tried);
+  report.beside("named by kind, those of the same words once", kinds);
   report.beside("unnamed uses", bad);
   report.row("named", static_cast<double>(named));
   report.row("unnamed", static_cast<double>(unnamed));

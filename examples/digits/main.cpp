@@ -32,7 +32,7 @@ struct settings {
   bool from_scratch = false, quick = false, heun = false;
   double guidance = 1;
   int threads = 0;
-  std::int64_t teacher_steps = 6000;
+  std::int64_t teacher_steps = 3000;
   digits::distillation_options distillation;
 };
 
@@ -203,7 +203,7 @@ int digits_main(int argc, char** argv) {
   digits::network network = digits::new_teacher(dev);
   if (s.from_scratch) {
     fmt::print("Training the teacher on {} images: {} steps.\n", data.train.labels.size(), s.teacher_steps);
-    network = digits::train_teacher(dev, data.train, s.teacher_steps, 2e-3, s.out + "/teacher");
+    network = digits::train_teacher(dev, data.train, s.teacher_steps, 1e-3, s.out + "/teacher");
     const std::string file = s.out + "/teacher.safetensors";
     boot::save_parameters(file, network.parameters().layout(), std::as_const(network).parameters().values(),
                           {.dtype = boot::file_dtype::bf16});

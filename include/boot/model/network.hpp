@@ -142,10 +142,11 @@ class network_model {
     require(x.extents() == sample_shape().batched(x.batch()) && x.batch() > 0,
             "boot: a network for samples of shape {} got x of shape {}; x must be a batch of such samples",
             boot::to_string(sample_shape()), boot::to_string(x.extents()));
-    require(t_source.batch() == x.batch() && t_target.batch() == x.batch(),
-            "boot: {} samples came with {} source and {} target times; each sample needs one of either, set both for {} "
-            "samples",
-            x.batch(), t_source.batch(), t_target.batch(), x.batch());
+    require(
+        t_source.batch() == x.batch() && t_target.batch() == x.batch(),
+        "boot: {} samples came with {} source and {} target times; each sample needs one of either, set both for {} "
+        "samples",
+        x.batch(), t_source.batch(), t_target.batch(), x.batch());
   }
   template <class C>
   graph_plan planned(const D& dev, bool recorded, view<const T, D> x, const times<D, T>& t_source,

@@ -75,9 +75,10 @@ consteval void check_student() {
   static_assert(has_prediction<M>,
                 "boot: a Student needs `m.prediction() -> boot::prediction`, which tells what its output means. See "
                 "the contract in boot/model/student.hpp");
-  static_assert(has_sample_shape<M>,
-                "boot: a Student needs `m.sample_shape() -> boot::shape`, the shape of one sample without the batch. See "
-                "the contract in boot/model/student.hpp");
+  static_assert(
+      has_sample_shape<M>,
+      "boot: a Student needs `m.sample_shape() -> boot::shape`, the shape of one sample without the batch. See "
+      "the contract in boot/model/student.hpp");
 }
 
 }  // namespace boot::inline v0

@@ -70,9 +70,10 @@ consteval void check_teacher() {
   static_assert(has_prediction<M>,
                 "boot: a Teacher needs `m.prediction() -> boot::prediction`, which tells what its output means. See "
                 "the contract in boot/model/teacher.hpp");
-  static_assert(has_sample_shape<M>,
-                "boot: a Teacher needs `m.sample_shape() -> boot::shape`, the shape of one sample without the batch. See "
-                "the contract in boot/model/teacher.hpp");
+  static_assert(
+      has_sample_shape<M>,
+      "boot: a Teacher needs `m.sample_shape() -> boot::shape`, the shape of one sample without the batch. See "
+      "the contract in boot/model/teacher.hpp");
 }
 
 }  // namespace boot::inline v0

@@ -55,11 +55,11 @@ class bootstrap {
     const auto& o = options_;
     require(o.delta > 0 && o.delta < 1,
             "boot: bootstrap delta = {}; needs a share of the time range in (0, 1), 0.04 is a good start", o.delta);
-    require(o.boundary_weight >= 0, "boot: bootstrap boundary_weight = {}; needs a factor >= 0, {} is the default", o.boundary_weight,
-            bootstrap_options{}.boundary_weight);
+    require(o.boundary_weight >= 0, "boot: bootstrap boundary_weight = {}; needs a factor >= 0, {} is the default",
+            o.boundary_weight, bootstrap_options{}.boundary_weight);
     require(o.boundary_fraction >= 0 && o.boundary_fraction <= 1,
-            "boot: bootstrap boundary_fraction = {}; needs a share of the batch in [0, 1], {} is the default", o.boundary_fraction,
-            bootstrap_options{}.boundary_fraction);
+            "boot: bootstrap boundary_fraction = {}; needs a share of the batch in [0, 1], {} is the default",
+            o.boundary_fraction, bootstrap_options{}.boundary_fraction);
     check_pair(teacher, student, o.limits);
     boundary_ = boundary_samples(o.boundary_weight > 0 ? o.boundary_fraction : 0);
     signal_ = student_signal(student.prediction(), schedule_);

@@ -178,7 +178,8 @@ template <NoiseSchedule S>
 /// Throws boot::error unless teacher and student work on samples of one shape and the clip limits are not empty.
 template <class Teacher, class Student>
 void check_pair(const Teacher& teacher, const Student& student, const clean_signal_limits& limits) {
-  require(limits.low < limits.high, "boot: clean signal limits [{}, {}] are empty; needs low < high, -1 and 1 for pixels say", limits.low,
+  require(limits.low < limits.high,
+          "boot: clean signal limits [{}, {}] are empty; needs low < high, -1 and 1 for pixels say", limits.low,
           limits.high);
   require(teacher.sample_shape() == student.sample_shape(),
           "boot: the teacher's samples have shape {}, the student's {}; they must be equal, build the student for "

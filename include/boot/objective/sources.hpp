@@ -62,7 +62,9 @@ class label_source {
  public:
   /// Throws boot::error for fewer than one class.
   explicit label_source(std::int32_t classes) : classes_(classes) {
-    require(classes >= 1, "boot: a label_source for {} classes; it needs at least 1, give the number of classes the teacher knows", classes);
+    require(classes >= 1,
+            "boot: a label_source for {} classes; it needs at least 1, give the number of classes the teacher knows",
+            classes);
   }
   /// One label per entry of `samples`; valid until the next call.
   class_labels<D> operator()(const D& dev, std::uint64_t seed, std::int64_t step,
@@ -90,7 +92,10 @@ class guided_label_source {
   /// Throws boot::error for fewer than one class or an empty range of scales. w_min = w_max gives that scale always.
   guided_label_source(std::int32_t classes, double w_min, double w_max)
       : classes_(classes), w_min_(w_min), w_max_(w_max) {
-    require(classes >= 1, "boot: a guided_label_source for {} classes; it needs at least 1, give the number of classes the teacher knows", classes);
+    require(
+        classes >= 1,
+        "boot: a guided_label_source for {} classes; it needs at least 1, give the number of classes the teacher knows",
+        classes);
     require(std::isfinite(w_min) && std::isfinite(w_max) && w_min <= w_max,
             "boot: a guided_label_source with scales from {} to {}; it needs finite w_min <= w_max, 1 to 4 say", w_min,
             w_max);

@@ -52,7 +52,8 @@ struct time_options {
 [[nodiscard]] inline double time_position(const time_options& o, double u, double progress) {
   if (o.own) {
     const double p = o.own(u, progress);
-    require(p >= 0 && p <= 1, "boot: the user's time distribution gave {} for u = {}; it must stay within [0, 1], correct it "
+    require(p >= 0 && p <= 1,
+            "boot: the user's time distribution gave {} for u = {}; it must stay within [0, 1], correct it "
             "or choose a kind",
             p, u);
     return p;

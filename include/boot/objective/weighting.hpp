@@ -34,10 +34,11 @@ template <NoiseSchedule S>
                                       double step, double progress) {
   if (own) {
     const double w = own({t, s, step, schedule_dlambda(schedule, t), t - s, progress});
-    require(std::isfinite(w) && w >= 0,
-            "boot: the user's weight gave {} at t = {}, s = {}; it must be finite and not negative, correct own_weight or "
-            "leave it out",
-            w, t, s);
+    require(
+        std::isfinite(w) && w >= 0,
+        "boot: the user's weight gave {} at t = {}, s = {}; it must be finite and not negative, correct own_weight or "
+        "leave it out",
+        w, t, s);
     return w;
   }
   switch (kind) {

@@ -42,10 +42,11 @@ class adamw {
     const auto& o = options_;
     require(o.beta1 >= 0 && o.beta1 < 1 && o.beta2 >= 0 && o.beta2 < 1,
             "boot: AdamW betas {} and {}; both need to be in [0, 1), 0.9 and 0.999 are usual", o.beta1, o.beta2);
-    require(o.epsilon > 0 && o.weight_decay >= 0 && o.clip_norm >= 0,
-            "boot: AdamW epsilon {}, weight decay {}, clip norm {}; needs epsilon > 0 (1e-8 is usual), the others >= 0 (0: "
-            "none)", o.epsilon,
-            o.weight_decay, o.clip_norm);
+    require(
+        o.epsilon > 0 && o.weight_decay >= 0 && o.clip_norm >= 0,
+        "boot: AdamW epsilon {}, weight decay {}, clip norm {}; needs epsilon > 0 (1e-8 is usual), the others >= 0 (0: "
+        "none)",
+        o.epsilon, o.weight_decay, o.clip_norm);
     require(o.averages.size() <= max_averages, "boot: {} averages asked for; one pass keeps up to {}, leave some out",
             o.averages.size(), max_averages);
     for (const auto& a : o.averages) {

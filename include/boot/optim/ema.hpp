@@ -21,7 +21,8 @@ struct ema_options {
 /// Exponent gamma of the power-function average whose relative width is `width`:
 /// width = sqrt((gamma + 1) / ((gamma + 2)^2 (gamma + 3))), solved by bisection. Throws boot::error outside (0, 0.28].
 [[nodiscard]] inline double power_ema_exponent(double width) {
-  require(width > 0 && width <= 0.28, "boot: relative EMA width {}; needs a share of the run in (0, 0.28], 0.1 is a good start", width);
+  require(width > 0 && width <= 0.28,
+          "boot: relative EMA width {}; needs a share of the run in (0, 0.28], 0.1 is a good start", width);
   const auto width_of = [](double g) { return std::sqrt((g + 1) / ((g + 2) * (g + 2) * (g + 3))); };
   double low = 0, high = 1e7;
   for (int i = 0; i < 200; ++i) {

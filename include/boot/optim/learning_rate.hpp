@@ -39,7 +39,8 @@ struct learning_rate_options {
 inline void validate(const learning_rate_options& o) {
   require(std::isfinite(o.peak) && o.peak > 0, "boot: learning rate {}; needs a positive number such as 1e-3", o.peak);
   require(o.warmup_steps >= 0, "boot: {} warm-up steps; needs 0 or more, 0 starts at the peak", o.warmup_steps);
-  require(o.final_share >= 0 && o.final_share <= 1, "boot: final learning rate share {}; needs a share in [0, 1], 0 ends at "
+  require(o.final_share >= 0 && o.final_share <= 1,
+          "boot: final learning rate share {}; needs a share in [0, 1], 0 ends at "
           "nothing, 1 stays at the peak",
           o.final_share);
 }

@@ -36,9 +36,10 @@ requires has_student_predict<Student, D, C, T> sampler_report one_step_sample(
           "boot: one_step_sample got t_target = {}; the schedule runs from t_min = {} to t_max = {}", target,
           schedule.t_min(), t_max);
   require(options.low < options.high,
-          "boot: one_step_sample got limits [{}, {}] of the clean signal; it needs low < high, -1 and 1 for pixels say", options.low,
-          options.high);
-  require(options.batch >= 1, "boot: one_step_sample got batch = {}; it needs at least 1 sample at a time, 2048 is the default",
+          "boot: one_step_sample got limits [{}, {}] of the clean signal; it needs low < high, -1 and 1 for pixels say",
+          options.low, options.high);
+  require(options.batch >= 1,
+          "boot: one_step_sample got batch = {}; it needs at least 1 sample at a time, 2048 is the default",
           options.batch);
   detail::check_sampler_shapes("one_step_sample", student.sample_shape(), noise, out, x_out);
   const auto ab = clean_signal_at(student.prediction(), schedule, t_max);

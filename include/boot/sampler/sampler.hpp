@@ -135,14 +135,18 @@ struct sampler_buffers {
 namespace detail {
 
 inline void check_sampler_options(const char* name, const sampler_options& o) {
-  require(o.low < o.high, "boot: {} got limits [{}, {}] of the clean signal; it needs low < high, -1 and 1 for pixels say", name, o.low, o.high);
+  require(o.low < o.high,
+          "boot: {} got limits [{}, {}] of the clean signal; it needs low < high, -1 and 1 for pixels say", name, o.low,
+          o.high);
   require(o.threshold >= 0 && o.threshold <= 1,
           "boot: {} got threshold = {}; it needs a quantile in (0, 1], 0.995 is usual, or 0 for none", name,
           o.threshold);
   require(o.threshold == 0 || (std::isinf(o.low) && std::isinf(o.high)),
           "boot: {} got both limits [{}, {}] and threshold = {}; use one of them", name, o.low, o.high, o.threshold);
-  require(o.batch >= 1, "boot: {} got batch = {}; it needs at least 1 sample at a time, 2048 is the default", name, o.batch);
-  require(o.eta >= 0 && o.eta <= 1, "boot: {} got eta = {}; it needs a number in [0, 1], 0 for DDIM, 1 for ancestral noise", name, o.eta);
+  require(o.batch >= 1, "boot: {} got batch = {}; it needs at least 1 sample at a time, 2048 is the default", name,
+          o.batch);
+  require(o.eta >= 0 && o.eta <= 1,
+          "boot: {} got eta = {}; it needs a number in [0, 1], 0 for DDIM, 1 for ancestral noise", name, o.eta);
   require(o.renoise.first >= 0, "boot: {} got renoise.first = {}; samples are numbered from 0", name, o.renoise.first);
 }
 

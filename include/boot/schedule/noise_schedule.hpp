@@ -91,17 +91,21 @@ consteval void check_schedule() {
                 "double. See 'Write your own' in boot/schedule/noise_schedule.hpp");
   static_assert(
       schedule_has_lambda<S> || !requires(const S& s) { s.lambda(0.5); },
-      "boot: the optional `lambda(double t) const` of a NoiseSchedule must return double; correct its type or leave it out");
+      "boot: the optional `lambda(double t) const` of a NoiseSchedule must return double; correct its type or leave it "
+      "out");
   static_assert(
       schedule_has_dlambda<S> || !requires(const S& s) { s.dlambda(0.5); },
-      "boot: the optional `dlambda(double t) const` of a NoiseSchedule must return double; correct its type or leave it out");
+      "boot: the optional `dlambda(double t) const` of a NoiseSchedule must return double; correct its type or leave "
+      "it out");
   static_assert(
       schedule_has_time_of_lambda<S> || !requires(const S& s) { s.time_of_lambda(0.5); },
-      "boot: the optional `time_of_lambda(double lambda) const` of a NoiseSchedule must return double; correct its type or "
+      "boot: the optional `time_of_lambda(double lambda) const` of a NoiseSchedule must return double; correct its "
+      "type or "
       "leave it out");
   static_assert(
       schedule_has_signal_step<S> || !requires(const S& s) { s.signal_step(0.5, 0.5); },
-      "boot: the optional `signal_step(double t, double u) const` of a NoiseSchedule must return double; correct its type or "
+      "boot: the optional `signal_step(double t, double u) const` of a NoiseSchedule must return double; correct its "
+      "type or "
       "leave it out");
 }
 

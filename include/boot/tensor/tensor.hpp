@@ -70,8 +70,9 @@ template <class T, Device D>
 /// A tensor holding the host values `values`, whose count must be the shape's.
 template <class T, Device D>
 [[nodiscard]] tensor<T, D> tensor_of(const D& dev, std::span<const T> values, const shape& extents) {
-  require(static_cast<std::int64_t>(values.size()) == extents.size(), "boot: {} values given for shape {}, needs {}; give one value per element, or another shape",
-          values.size(), to_string(extents), extents.size());
+  require(static_cast<std::int64_t>(values.size()) == extents.size(),
+          "boot: {} values given for shape {}, needs {}; give one value per element, or another shape", values.size(),
+          to_string(extents), extents.size());
   tensor<T, D> t(dev, extents);
   if (!values.empty()) copy_from_host(dev, values.data(), t.data(), values.size() * sizeof(T));
   return t;
@@ -88,7 +89,8 @@ template <class T, Device D>
 /// Copies the elements of `from` to `to`, of the same size, on one device.
 template <class T, Device D>
 void copy(const D& dev, const view<const T, D>& from, const view<T, D>& to) {
-  require(from.size() == to.size(), "boot: copy from shape {} to shape {}: the number of elements must be equal; cut the larger with rows()",
+  require(from.size() == to.size(),
+          "boot: copy from shape {} to shape {}: the number of elements must be equal; cut the larger with rows()",
           to_string(from.extents()), to_string(to.extents()));
   if (from.size() > 0) copy_bytes(dev, from.data(), to.data(), static_cast<std::size_t>(from.size()) * sizeof(T));
 }

@@ -44,13 +44,14 @@ class view {
   /// Samples [first, first + count) along the batch.
   [[nodiscard]] view rows(std::int64_t first, std::int64_t count) const {
     require(first >= 0 && count >= 0 && first + count <= batch(),
-            "boot: rows {}..{} asked of a view with shape {}; the batch has {} rows, ask for rows within it", first, first + count,
-            to_string(extents_), batch());
+            "boot: rows {}..{} asked of a view with shape {}; the batch has {} rows, ask for rows within it", first,
+            first + count, to_string(extents_), batch());
     return {data_ + first * sample_size(), extents_.with_batch(count)};
   }
   /// The same elements under another shape of the same size.
   [[nodiscard]] view reshape(const boot::shape& s) const {
-    require(s.size() == size(), "boot: shape {} has {} elements, but the view of shape {} has {}; give a shape with as many", to_string(s),
+    require(s.size() == size(),
+            "boot: shape {} has {} elements, but the view of shape {} has {}; give a shape with as many", to_string(s),
             s.size(), to_string(extents_), size());
     return {data_, s};
   }
@@ -63,8 +64,8 @@ class view {
 /// Throws boot::error unless `v` has `needed` as its shape; `name` tells which argument of `where` it is.
 template <class T, class D>
 void require_shape(const char* where, const char* name, const view<T, D>& v, const shape& needed) {
-  require(v.extents() == needed, "boot: {} got {} of shape {}, needs {}; pass a view of that shape", where, name, to_string(v.extents()),
-          to_string(needed));
+  require(v.extents() == needed, "boot: {} got {} of shape {}, needs {}; pass a view of that shape", where, name,
+          to_string(v.extents()), to_string(needed));
 }
 
 }  // namespace boot::inline v0

@@ -127,8 +127,8 @@ class checkpoints final : public checkpoint_store {
     require(!folder_.empty(), "boot: checkpoints need a folder; give its name, '.' for the current one");
     require(options_.every >= 0 && options_.keep_last >= 0,
             "boot: checkpoints every = {}, keep_last = {}; both need to be at least 0; every 0 saves only at the end, "
-            "keep_last 0 keeps all", options_.every,
-            options_.keep_last);
+            "keep_last 0 keeps all",
+            options_.every, options_.keep_last);
     detail::make_folders(folder_);
   }
 

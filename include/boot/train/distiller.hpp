@@ -253,7 +253,7 @@ class distiller {
   };
 
   static distiller_options checked(distiller_options o) {
-    require(o.steps > 0, "boot: distiller steps = {}; needs at least 1, some thousands is usual", o.steps);
+    require(o.steps > 0, "boot: distiller steps = {}; needs at least 1, some thousands are usual", o.steps);
     require(o.batch > 0, "boot: distiller batch = {}; needs at least 1 sample, 256 is usual", o.batch);
     require(o.accumulation > 0 && o.accumulation <= o.batch,
             "boot: distiller accumulation = {} parts of a batch of {}; needs at least 1 and no more than the batch has "
@@ -340,8 +340,8 @@ class distiller {
     const std::int64_t count = std::exchange(in_row_, 0);  // so that another run() may try again
     fail(
         "boot: {} steps in a row had a loss or gradient that is not finite, the last one step {}. Parameters are as "
-        "after the last good step{}. Try a lower rate.peak (now {}), a smaller optimizer.clip_norm (now {}), or check "
-        "what the teacher puts out, and that no number of the teacher or the data is NaN",
+        "after the last good step{}. Try a lower rate.peak (now {}), a smaller optimizer.clip_norm (now {}), or look "
+        "for NaN in what the teacher puts out and in the data",
         count, step_ - 1, store_ != nullptr ? " and saved" : "", options_.rate.peak, options_.optimizer.clip_norm);
   }
 

@@ -75,9 +75,10 @@ class state_list {
   [[nodiscard]] static std::string own(std::string_view name) { return "objective." + std::string(name); }
   template <class U>
   [[nodiscard]] static constexpr state_type type_of() noexcept {
-    static_assert(std::same_as<U, float> || std::same_as<U, double> || std::same_as<U, std::int64_t>,
-                  "boot: a training state holds arrays of float, double and std::int64_t; let visit_state() name one of "
-                  "these");
+    static_assert(
+        std::same_as<U, float> || std::same_as<U, double> || std::same_as<U, std::int64_t>,
+        "boot: a training state holds arrays of float, double and std::int64_t; let visit_state() name one of "
+        "these");
     return std::same_as<U, float>    ? state_type::float32
            : std::same_as<U, double> ? state_type::float64
                                      : state_type::int64;

@@ -17,6 +17,8 @@
 #include <boot/objective/bootstrap.hpp>
 #include <boot/objective/denoising.hpp>
 #include <boot/objective/fixed_point.hpp>
+#include <boot/objective/knowledge_distillation.hpp>
+#include <boot/objective/progressive_distillation.hpp>
 #include <boot/objective/sources.hpp>
 #include <boot/sampler/ddim.hpp>
 #include <boot/sampler/ddpm.hpp>

@@ -269,7 +269,8 @@ class measure_report {
   void beside(std::string key, json value) { beside_[std::move(key)] = std::move(value); }
 
   /// A line on stderr, with the seconds since the start.
-  template <class... Args> void progress(fmt::format_string<Args...> text, Args&&... args) const {
+  template <class... Args>
+  void progress(fmt::format_string<Args...> text, Args&&... args) const {
     fmt::print(stderr, "[{} {:6.1f} s] {}\n", name_, seconds_since_start(),
                fmt::format(text, std::forward<Args>(args)...));
   }
@@ -278,7 +279,8 @@ class measure_report {
   /// all that the value depends on beside this binary, --threads, --quick and setting(): the seed, the problem, the
   /// hash of a file that is read. A rebuilt binary whose bytes differ starts afresh; so does --fresh. Stored at once,
   /// atomically, in build/measure_cache/NAME. A value that is not finite is not stored.
-  template <class F> auto cached(const std::string& key, F&& fn) -> std::decay_t<decltype(fn())> {
+  template <class F>
+  auto cached(const std::string& key, F&& fn) -> std::decay_t<decltype(fn())> {
     using value_type = std::decay_t<decltype(fn())>;
     open_cache();
     if (const auto found = cache_.find(key); found != cache_.end()) {

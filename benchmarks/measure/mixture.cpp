@@ -157,8 +157,7 @@ class mixtures {
       json result{{"student", boot::endpoint_error(dev_, y, ref.truth).relative}, {"ddim", ref.ddim_error}};
       if (modes != nullptr) {
         result["mode_deviation"] = mode_deviation(*modes, y, ref.truth);
-        boot::refined_sample(dev_, trained, teacher, schedule, boot::no_condition{}, eps,
-                             {.t_middle = 0.1}, y.get());
+        boot::refined_sample(dev_, trained, teacher, schedule, boot::no_condition{}, eps, {.t_middle = 0.1}, y.get());
         result["refined"] = boot::endpoint_error(dev_, y, ref.truth).relative;
       }
       return result;

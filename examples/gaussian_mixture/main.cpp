@@ -122,8 +122,7 @@ int run(int argc, char** argv) {
     boot::ddim_sample(dev, teacher, schedule, boot::no_condition{}, fresh, {.steps = ddim}, y.get());
     report(fmt::format("teacher, DDIM-{}", ddim), ddim);
   }
-  boot::refined_sample(dev, averaged, teacher, schedule, boot::no_condition{}, fresh,
-                       {.t_middle = 0.1}, y.get());
+  boot::refined_sample(dev, averaged, teacher, schedule, boot::no_condition{}, fresh, {.t_middle = 0.1}, y.get());
   report("student, refined", 2);
   boot::one_step_sample(dev, averaged, schedule, boot::no_condition{}, fresh, {}, y.get());
   report("student", 1);

@@ -46,7 +46,8 @@ class temporary_folder {
 };
 
 /// The message of the boot::error that f throws; "(no error)" when it throws none.
-template <class F> std::string message_of(const F& f) {
+template <class F>
+std::string message_of(const F& f) {
   try {
     f();
   } catch (const boot::error& e) {

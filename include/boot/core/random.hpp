@@ -30,8 +30,8 @@ struct philox_key {
 struct philox4x32 {
   static constexpr std::uint32_t multiplier_0 = 0xd2511f53u;  ///< of the first word
   static constexpr std::uint32_t multiplier_1 = 0xcd9e8d57u;  ///< of the third word
-  static constexpr std::uint32_t weyl_0 = 0x9e3779b9u;  ///< golden ratio
-  static constexpr std::uint32_t weyl_1 = 0xbb67ae85u;  ///< sqrt(3) - 1
+  static constexpr std::uint32_t weyl_0 = 0x9e3779b9u;        ///< golden ratio
+  static constexpr std::uint32_t weyl_1 = 0xbb67ae85u;        ///< sqrt(3) - 1
 
   /// The block of four words that belongs to `counter` under `key`.
   BOOT_HD constexpr philox_words operator()(philox_words counter, philox_key key) const noexcept {

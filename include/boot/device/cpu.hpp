@@ -36,7 +36,7 @@ struct cpu {
   /// 128-byte aligned host memory; throws boot::error when there is none. Large blocks lie on huge pages where the
   /// system has them: a kernel that reads five arrays is a sixth faster so (measure kernels).
   [[nodiscard]] void* allocate(std::size_t bytes) const {
-    void* p = ::operator new (bytes, alignment(bytes), std::nothrow);
+    void* p = ::operator new(bytes, alignment(bytes), std::nothrow);
     require(p != nullptr, "boot: no memory for {} bytes on the host; use a smaller batch or network", bytes);
 #if BOOT_HAS_HUGE_PAGES
     if (bytes >= huge_bytes) static_cast<void>(::madvise(p, bytes, MADV_HUGEPAGE));  // a hint: failure changes nothing
@@ -44,7 +44,7 @@ struct cpu {
     return p;
   }
   /// Gives memory of allocate() back; `bytes` as it was asked for.
-  void deallocate(void* p, std::size_t bytes) const noexcept { ::operator delete (p, alignment(bytes)); }
+  void deallocate(void* p, std::size_t bytes) const noexcept { ::operator delete(p, alignment(bytes)); }
 
  private:
   static constexpr std::size_t huge_bytes = std::size_t{1} << 23;

@@ -28,7 +28,8 @@ struct mixture_component {
 /// f = sum_k p_k (mu_k + alpha S_k^2/(alpha^2 S_k^2 + sigma^2) (x - alpha mu_k)), p_k ~ w_k N(x; alpha mu_k, alpha^2
 /// S_k^2 + sigma^2). Predicts the sample, or any other kind on request. With class labels only the components of that
 /// class take part; the null class means all.
-template <NoiseSchedule Schedule> class gaussian_mixture {
+template <NoiseSchedule Schedule>
+class gaussian_mixture {
  public:
   /// Throws boot::error for no components, unequal dimensions, or weights and deviations that make no distribution.
   gaussian_mixture(Schedule schedule, std::vector<mixture_component> components,

@@ -22,8 +22,8 @@ enum class time_distribution {
 /// Options of the distribution. Positions are 0 at t_min and 1 at t_max.
 struct time_options {
   time_distribution kind = time_distribution::uniform;  ///< which
-  double progressive_until = 0.6;                        ///< share of the run after which the whole range is open
-  double mean = 0, deviation = 1;                        ///< of the logit
+  double progressive_until = 0.6;                       ///< share of the run after which the whole range is open
+  double mean = 0, deviation = 1;                       ///< of the logit
   /// The user's own: position in [0, 1] from u uniform in (0, 1) and the run's progress in [0, 1]. Wins over `kind`.
   std::function<double(double u, double progress)> own = {};
 };
@@ -59,12 +59,14 @@ struct time_options {
     return p;
   }
   switch (o.kind) {
-    case time_distribution::uniform: return u;
+    case time_distribution::uniform:
+      return u;
     case time_distribution::progressive: {
       const double low = std::max(0.0, 1 - progress / o.progressive_until);
       return low + (1 - low) * u;
     }
-    case time_distribution::logit_normal: return 1 / (1 + std::exp(-(o.mean + o.deviation * normal_quantile(u))));
+    case time_distribution::logit_normal:
+      return 1 / (1 + std::exp(-(o.mean + o.deviation * normal_quantile(u))));
   }
   return u;
 }

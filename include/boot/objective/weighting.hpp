@@ -42,12 +42,14 @@ template <NoiseSchedule S>
     return w;
   }
   switch (kind) {
-    case weighting::exact: return 1 / (step * step);
+    case weighting::exact:
+      return 1 / (step * step);
     case weighting::paper: {
       const double inverse = inverse_dlambda(schedule, t) / (t - s);
       return inverse * inverse;
     }
-    case weighting::upwind: return 1 / std::abs(step);
+    case weighting::upwind:
+      return 1 / std::abs(step);
   }
   return 1;
 }

@@ -33,7 +33,7 @@ class tensor {
   /// All elements, read-only.
   [[nodiscard]] view<const T, D> get() const noexcept { return {data(), extents_}; }
   /// A tensor converts to its view.
-  operator view<T, D>() noexcept { return get(); }              // NOLINT(google-explicit-constructor)
+  operator view<T, D>() noexcept { return get(); }  // NOLINT(google-explicit-constructor)
   /// A tensor converts to its read-only view.
   operator view<const T, D>() const noexcept { return get(); }  // NOLINT(google-explicit-constructor)
 

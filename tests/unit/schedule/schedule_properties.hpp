@@ -19,7 +19,8 @@ namespace boot::testing {
 inline constexpr long double long_pi = 3.141592653589793238462643383279502884L;
 
 /// Text of the boot::error that `call` throws, or "no error".
-template <class F> std::string message_of(const F& call) {
+template <class F>
+std::string message_of(const F& call) {
   try {
     call();
   } catch (const error& caught) {

@@ -15,14 +15,14 @@ inline constexpr int max_averages = 4;
 /// What changes from step to step, read through a pointer (never a kernel value, so that a captured step stays valid).
 template <class T>
 struct adamw_row {
-  T gradient_scale;              ///< clip factor, 1 when the norm is within bounds
-  T rate;                        ///< learning rate of this step
-  T decay;                       ///< weight decay coefficient
-  T beta1, beta2;                ///< moment decays
-  T correction1, correction2;    ///< 1 / (1 - beta1^k), 1 / sqrt(1 - beta2^k)
-  T epsilon;                     ///< added to the root of the second moment
-  T average[max_averages];       ///< 1 - decay of each average: e += average (p - e)
-  T skip;                        ///< 1: leave everything as it is (a gradient that is not finite)
+  T gradient_scale;            ///< clip factor, 1 when the norm is within bounds
+  T rate;                      ///< learning rate of this step
+  T decay;                     ///< weight decay coefficient
+  T beta1, beta2;              ///< moment decays
+  T correction1, correction2;  ///< 1 / (1 - beta1^k), 1 / sqrt(1 - beta2^k)
+  T epsilon;                   ///< added to the root of the second moment
+  T average[max_averages];     ///< 1 - decay of each average: e += average (p - e)
+  T skip;                      ///< 1: leave everything as it is (a gradient that is not finite)
 };
 
 /// The factors of a parameter group.

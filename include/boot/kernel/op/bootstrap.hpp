@@ -59,7 +59,7 @@ struct bootstrap_euler_op {
   Distance distance;  ///< rho
   /// The gradient with respect to the student's output and the weighted loss term.
   BOOT_HD BOOT_FORCE_INLINE element_result<1, T> operator()(const bootstrap_row<T>& p, T y_s, T y_t, T x, T out_c,
-                                          T out_n) const noexcept {
+                                                            T out_n) const noexcept {
     const T f = clip(clean_signal(p.a, p.b, x, guided_output(p.guidance, out_c, out_n)), p.low, p.high);
     const T r = (y_s - y_t) - p.step * (f - y_t);  // near convergence y_s ~ y_t: these two are subtracted first
     return {{p.gradient_scale * p.weight * distance.derivative(r)}, p.loss_scale * p.weight * distance.value(r)};
@@ -71,8 +71,8 @@ template <class T, class Distance = l2_distance>
 struct bootstrap_heun_op {
   Distance distance;  ///< rho
   /// `second` holds a, b of the second teacher call, at time s.
-  BOOT_HD BOOT_FORCE_INLINE element_result<1, T> operator()(const bootstrap_row<T>& p, T y_s, T y_t, T f1, T x2, T out_c,
-                                          T out_n) const noexcept {
+  BOOT_HD BOOT_FORCE_INLINE element_result<1, T> operator()(const bootstrap_row<T>& p, T y_s, T y_t, T f1, T x2,
+                                                            T out_c, T out_n) const noexcept {
     const T f2 = clip(clean_signal(p.a, p.b, x2, guided_output(p.guidance, out_c, out_n)), p.low, p.high);
     const T r = (y_s - y_t) - p.step * (f1 - y_t) - p.heun * (f2 - f1);
     return {{p.gradient_scale * p.weight * distance.derivative(r)}, p.loss_scale * p.weight * distance.value(r)};
@@ -84,7 +84,8 @@ template <class T, class Distance = l2_distance>
 struct boundary_op {
   Distance distance;  ///< rho
   /// The gradient with respect to the student's output and the weighted loss term.
-  BOOT_HD BOOT_FORCE_INLINE element_result<1, T> operator()(const bootstrap_row<T>& p, T y, T x, T out_c, T out_n) const noexcept {
+  BOOT_HD BOOT_FORCE_INLINE element_result<1, T> operator()(const bootstrap_row<T>& p, T y, T x, T out_c,
+                                                            T out_n) const noexcept {
     const T r = y - clip(clean_signal(p.a, p.b, x, guided_output(p.guidance, out_c, out_n)), p.low, p.high);
     return {{p.gradient_scale * p.weight * distance.derivative(r)}, p.loss_scale * p.weight * distance.value(r)};
   }

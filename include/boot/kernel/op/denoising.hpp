@@ -22,7 +22,8 @@ template <class T, class Distance>
 struct denoising_op {
   Distance distance;  ///< rho
   /// The gradient with respect to the network's output and the weighted loss term.
-  BOOT_HD BOOT_FORCE_INLINE element_result<1, T> operator()(const denoising_row<T>& p, T out, T x0, T eps) const noexcept {
+  BOOT_HD BOOT_FORCE_INLINE element_result<1, T> operator()(const denoising_row<T>& p, T out, T x0,
+                                                            T eps) const noexcept {
     const T r = p.scale * out - (p.signal * x0 + p.noise * eps);
     return {{p.gradient_scale * p.weight * distance.derivative(r)}, p.loss_scale * p.weight * distance.value(r)};
   }

@@ -39,7 +39,8 @@ struct affine_row {
 template <class T>
 struct clean_signal_op {
   /// One element.
-  BOOT_HD BOOT_FORCE_INLINE element_result<1, T> operator()(const affine_row<T>& p, T x, T out_c, T out_n) const noexcept {
+  BOOT_HD BOOT_FORCE_INLINE element_result<1, T> operator()(const affine_row<T>& p, T x, T out_c,
+                                                            T out_n) const noexcept {
     return {{clip(clean_signal(p.a, p.b, x, guided_output(p.guidance, out_c, out_n)), p.low, p.high)}, T{0}};
   }
 };
@@ -58,7 +59,9 @@ struct affine_op {
 template <class T>
 struct threshold_op {
   /// One element.
-  BOOT_HD BOOT_FORCE_INLINE element_result<1, T> operator()(const T& q, T f) const noexcept { return {{clip(f, -q, q) / q}, T{0}}; }
+  BOOT_HD BOOT_FORCE_INLINE element_result<1, T> operator()(const T& q, T f) const noexcept {
+    return {{clip(f, -q, q) / q}, T{0}};
+  }
 };
 
 }  // namespace boot::inline v0

@@ -10,9 +10,9 @@ namespace boot::inline v0 {
 /// One sample's numbers for a step from t to s < t, computed on the host in float64.
 template <class T>
 struct ode_row {
-  T alpha, sigma;      ///< of the time re-noised to
-  T step;              ///< D = 1 - r_s / r_t
-  T heun;              ///< 1 + D / ln(1 - D)
+  T alpha, sigma;                      ///< of the time re-noised to
+  T step;                              ///< D = 1 - r_s / r_t
+  T heun;                              ///< 1 + D / ln(1 - D)
   T x_factor, f_factor, noise_factor;  ///< x_s = x_factor x_t + f_factor f + noise_factor z
 };
 
@@ -49,7 +49,8 @@ struct signal_euler_op {
 template <class T>
 struct signal_heun_op {
   /// One element.
-  BOOT_HD BOOT_FORCE_INLINE element_result<2, T> operator()(const ode_row<T>& p, T y, T f1, T f2, T eps) const noexcept {
+  BOOT_HD BOOT_FORCE_INLINE element_result<2, T> operator()(const ode_row<T>& p, T y, T f1, T f2,
+                                                            T eps) const noexcept {
     const T next = y + p.heun * (f2 - f1);
     return {{next, p.alpha * next + p.sigma * eps}, T{0}};
   }

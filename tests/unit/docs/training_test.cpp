@@ -38,7 +38,9 @@ TEST_CASE("a run with a plan, logs and checkpoints is resumed") {
   std::vector<float> unbroken;
   for (const std::int64_t stop : {steps, steps / 2}) {
     parts p;
-    auto& [schedule, teacher, student] = p;
+    const auto& schedule = p.schedule;
+    const auto& teacher = p.teacher;
+    auto& student = p.student;
     const std::string runs = temporary.path("run" + std::to_string(stop));
     const auto train = [&](std::int64_t until) {
       // example: run

@@ -16,7 +16,7 @@ namespace digits {
 
 /// Settings of a distillation; the defaults are what the figures are made with.
 struct distillation_options {
-  std::int64_t steps = 5000;                                ///< of the run
+  std::int64_t steps = 3000;                                ///< of the run
   std::int64_t batch = 256;                                 ///< samples per step
   double rate = 3e-3;                                       ///< peak learning rate
   boot::target_solver target = boot::target_solver::euler;  ///< Euler or Heun

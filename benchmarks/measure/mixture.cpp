@@ -60,7 +60,8 @@ network train(const boot::cpu& dev, Objective& loss, const recipe& r, std::uint6
                            .seed = seed,
                            .rate = {.peak = r.rate},
                            .optimizer = {.weight_decay = 0, .averages = {{.decay = 0.999}}},
-                           .progress = boot::progress_mode::off}};
+                           .progress = boot::progress_mode::off,
+                           .handle_signals = false}};  // a stopped run must not count as a trained one
   trainer.run();
   return loss.student().clone(dev, trainer.optimizer().average(0));
 }

@@ -55,6 +55,8 @@ distillation_result distil(const boot::cpu& dev, const Teacher& teacher, const n
                            .folder = o.folder,
                            .report_every = std::max<std::int64_t>(1, o.steps / 10)}};
   const auto result = trainer.run();
+  boot::require(result.finished, "digits: the distillation was stopped after {} of {} steps; start it again",
+                result.step, o.steps);
   return {student.clone(dev, trainer.optimizer().average(0)), result.seconds,
           loss.describe(o.batch).teacher_samples * static_cast<double>(o.steps)};
 }

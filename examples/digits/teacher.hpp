@@ -40,7 +40,9 @@ inline network train_teacher(const boot::cpu& dev, const image_set& data, std::i
                            .rate = {.peak = rate, .warmup_steps = 200, .final_share = 0.02},
                            .folder = std::move(folder),
                            .report_every = steps / 10}};
-  trainer.run();
+  const auto result = trainer.run();
+  boot::require(result.finished, "digits: the teacher's training was stopped after {} of {} steps; start it again",
+                result.step, steps);
   return teacher.clone(dev, trainer.optimizer().average(0));
 }
 

@@ -104,6 +104,7 @@ int run(int argc, char** argv) {
                            .folder = out,
                            .report_every = std::max<std::int64_t>(1, steps / 4)}};
   const auto result = trainer.run();
+  boot::require(result.finished, "stopped after {} of {} steps", result.step, steps);
   const auto averaged = student.clone(dev, trainer.optimizer().average(0));
   fmt::print("Distilled in {:.1f} s, no data.\n\n", result.seconds);
 

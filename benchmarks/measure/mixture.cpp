@@ -228,8 +228,7 @@ double custom(mixtures& m, const Schedule& schedule, const measure_report& repor
   for (const std::uint64_t seed : report.seeds()) {
     const auto components = problems::random_mixture(modes, dimension, seed);
     const boot::gaussian_mixture teacher(schedule, components);
-    const json f =
-        m.run(fmt::format("custom {} modes, {}-D", modes, dimension), teacher, schedule, 4, {.rate = 1e-3}, seed);
+    const json f = m.run(fmt::format("custom {} modes, {}-D", modes, dimension), teacher, schedule, 4, {}, seed);
     worst = std::max(worst, f["student"].get<double>() / f["ddim"].get<double>());
   }
   return worst;
@@ -294,19 +293,20 @@ int measure(int argc, char** argv) {
                                          4, {.rate = 1e-3}));
   const auto [mean, deviation] = problems::wide_gaussian();
   const boot::gaussian gauss(cosine, mean, deviation);
-  if (report.wants("gauss_vs_ddim16")) report.row("gauss_vs_ddim16", m.worst("gauss", gauss, cosine, 16, {}));
+  if (report.wants("gauss_vs_ddim16"))
+    report.row("gauss_vs_ddim16", m.worst("gauss", gauss, cosine, 16, {.rate = 3e-3}));
   if (report.wants("gauss_heun_vs_euler")) {
     double ratio = 0;
     for (const std::uint64_t seed : report.seeds()) {
-      const json euler = m.run("gauss", gauss, cosine, 16, {}, seed);
-      const json heun = m.run("gauss", gauss, cosine, 16, {.target = boot::target_solver::heun}, seed);
+      const json euler = m.run("gauss", gauss, cosine, 16, {.rate = 3e-3}, seed);
+      const json heun = m.run("gauss", gauss, cosine, 16, {.rate = 3e-3, .target = boot::target_solver::heun}, seed);
       report.beside(fmt::format("gauss heun seed {}", seed), heun);
       ratio = std::max(ratio, heun["student"].get<double>() / euler["student"].get<double>());
     }
     report.row("gauss_heun_vs_euler", ratio);
   }
   if (report.wants("fixed_point_gauss_vs_ddim32"))
-    report.row("fixed_point_gauss_vs_ddim32", m.worst("gauss", gauss, cosine, 32, {.fixed_point = true}));
+    report.row("fixed_point_gauss_vs_ddim32", m.worst("gauss", gauss, cosine, 32, {.rate = 3e-3, .fixed_point = true}));
   if (report.wants("guided_vs_ddim4")) {
     double ratio = 0;
     for (const std::uint64_t seed : report.seeds()) {

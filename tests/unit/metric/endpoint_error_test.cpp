@@ -107,7 +107,7 @@ TEST_CASE("endpoint_error has the same bits for every number of threads", "[metr
 TEST_CASE("endpoint_error says what is wrong", "[metric]") {
   const std::vector<float> x(12, 1.0f);
   CHECK_THROWS_WITH(boot::endpoint_error(boot::cpu{}, view_in(x.data(), {3, 4}), view_in(x.data(), {4, 3})),
-                    "boot: endpoint_error got reference of shape [4, 3], needs [3, 4]");
+                    "boot: endpoint_error got reference of shape [4, 3], needs [3, 4]; pass a view of that shape");
   CHECK_THROWS_WITH(boot::endpoint_error(boot::cpu{}, view_in{}, view_in{}),
                     Catch::Matchers::ContainsSubstring("got y of shape [0]") &&
                         Catch::Matchers::ContainsSubstring("needs at least one sample"));

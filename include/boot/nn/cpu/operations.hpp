@@ -30,12 +30,6 @@ void map_elements(const cpu& dev, std::int64_t n, const F& f, T* to, const In*..
   });
 }
 
-struct nn_assign {
-  template <class T>
-  BOOT_FORCE_INLINE T operator()(T, T x) const noexcept {
-    return x;
-  }
-};
 struct nn_accumulate {
   template <class T>
   BOOT_FORCE_INLINE T operator()(T y, T x) const noexcept {

@@ -146,6 +146,8 @@ struct layer_norm_op {
   /// Two passes over a row.
   template <class D, class C>
   void backward(const D& dev, C& c) const {
+    for (const std::size_t i : {std::size_t{1}, std::size_t{2}})
+      if (c.wants(static_cast<int>(i)) && !c.accumulate[i]) fill_zero(dev, c.gradient[i]);
     layer_norm_backward(dev, c.in[0], c.in[1].data(), c.saved.data(), c.out_gradient, c.gradient[0], c.accumulate[0],
                         c.gradient[1].data(), c.gradient[2].data(), c.in[1].size());
   }
@@ -187,6 +189,7 @@ struct embedding_op {
   /// Adds rows, in order.
   template <class C>
   void backward(const D& dev, C& c) const {
+    if (!c.accumulate[0]) fill_zero(dev, c.gradient[0]);
     embedding_backward(dev, c.out_gradient, labels, c.gradient[0]);
   }
 };

@@ -75,6 +75,14 @@ struct rig {
   }
 };
 
+struct table_network {
+  boot::linear rows{6, 3};
+  template <class V>
+  void visit(V& v) {
+    v("rows", rows);
+  }
+};
+
 }  // namespace
 
 TEST_CASE("inference and recorded runs give the same bits, and fit exactly what was planned", "[nn][graph]") {
@@ -277,4 +285,26 @@ TEST_CASE("values count their holders: copies, moves, assignment", "[nn][graph]"
   c = {};
   const auto again = boot::silu(g, x);  // takes the place that is free now
   CHECK(g.data(again).data() == memory);
+}
+
+TEST_CASE("a table of rows that is itself computed gets all of its gradient, whatever its memory held", "[nn][graph]") {
+  table_network net;
+  boot::parameter_arena<double, boot::cpu> arena(dev, boot::parameter_layout(net));
+  arena.initialize(dev, 1);
+  boot::fill_zero(dev, arena.gradient());
+  const std::vector<double> x(4 * 6, 0.5);
+  const std::vector<std::int32_t> ids{1, 1, -1, 0, 1};
+  const boot::embedding_op<boot::cpu> pick{{{ids.data(), {5}}, false}};
+  boot::graph<double, boot::cpu> g;
+  const auto code = [&](auto& q) {
+    return q.apply(pick, net.rows(q, q.input(boot::view<const double, boot::cpu>(x.data(), {4, 6}))));
+  };
+  g.reserve(dev, g.plan(dev, true, arena.layout(), code).bytes);
+  g.begin(dev, graph_mode::recorded, arena.layout(), arena.values(), arena.gradient());
+  const std::vector<double> slope(5 * 3, 1.0);
+  g.backward(code(g), {slope.data(), {5, 3}});
+  const auto gradient = boot::to_host(dev, arena.gradient());
+  for (const auto& e : arena.layout().entries())
+    for (std::int64_t i = 0; i < e.extents.size(); ++i)
+      CHECK(gradient[static_cast<std::size_t>(e.offset + i)] == (e.name == "rows.weight" ? 2.5 : 5.0));
 }

@@ -27,7 +27,8 @@ enum class beta_spacing {
   if (name == "scaled_linear") return beta_spacing::scaled_linear;
   if (name == "squaredcos_cap_v2") return beta_spacing::squaredcos_cap_v2;
   fail(
-      "beta_schedule \"{}\" is not known; known are linear, scaled_linear and squaredcos_cap_v2. For another one pass "
+      "boot: beta_schedule \"{}\" is not known; known are linear, scaled_linear and squaredcos_cap_v2. For another one "
+      "pass "
       "its table to discrete_schedule::from_betas or discrete_schedule::from_alphas_cumprod.",
       name);
 }
@@ -127,29 +128,32 @@ class discrete_schedule {
   };
 
   discrete_schedule(std::vector<double> alphas_cumprod, table_tag) : alphas_cumprod_(std::move(alphas_cumprod)) {
-    require(steps() >= 2, "discrete_schedule: the table has {} entries; it needs at least 2 (usually 1000).", steps());
+    require(steps() >= 2, "boot: discrete_schedule: the table has {} entries; it needs at least 2 (usually 1000).",
+            steps());
     lambdas_.reserve(steps());
     for (std::size_t i = 0; i < steps(); ++i) {
       const double abar = alphas_cumprod_[i], before = i == 0 ? 1.0 : alphas_cumprod_[i - 1];
-      require(
-          abar < before && (abar > 0 || (abar == 0 && i + 1 == steps())),
-          "discrete_schedule: alphas_cumprod[{}] = {} after {}; the table must fall strictly from below 1, and only "
-          "its last entry may be 0. Give alpha-bar (the cumulative product, not betas), data end first.",
-          i, abar, before);
+      require(abar < before && (abar > 0 || (abar == 0 && i + 1 == steps())),
+              "boot: discrete_schedule: alphas_cumprod[{}] = {} after {}; the table must fall strictly from below 1, "
+              "and only "
+              "its last entry may be 0. Give alpha-bar (the cumulative product, not betas), data end first.",
+              i, abar, before);
       lambdas_.push_back(abar == 0 ? detail::schedule_infinity : 0.5 * std::log((1 - abar) / abar));
-      require(i == 0 || lambdas_[i] > lambdas_[i - 1],
-              "discrete_schedule: alphas_cumprod[{}] = {} and [{}] = {} are too close to tell apart; thin the table.",
-              i - 1, before, i, abar);
+      require(
+          i == 0 || lambdas_[i] > lambdas_[i - 1],
+          "boot: discrete_schedule: alphas_cumprod[{}] = {} and [{}] = {} are too close to tell apart; thin the table.",
+          i - 1, before, i, abar);
     }
   }
 
   static std::vector<double> betas_of(const discrete_options& options) {
-    require(options.steps >= 2, "discrete_schedule: steps = {} was given; it needs at least 2 (usually 1000).",
+    require(options.steps >= 2, "boot: discrete_schedule: steps = {} was given; it needs at least 2 (usually 1000).",
             options.steps);
     const bool cosine = options.spacing == beta_spacing::squaredcos_cap_v2;
     require(
         cosine || (options.beta_start > 0 && options.beta_start < 1 && options.beta_end > 0 && options.beta_end < 1),
-        "discrete_schedule: beta_start = {} and beta_end = {} were given; both must lie in (0, 1). Stable Diffusion "
+        "boot: discrete_schedule: beta_start = {} and beta_end = {} were given; both must lie in (0, 1). Stable "
+        "Diffusion "
         "has 0.00085 and 0.012; continuous betas such as 0.1 and 20 belong to linear_schedule.",
         options.beta_start, options.beta_end);
     const auto steps = static_cast<std::size_t>(options.steps);
@@ -174,15 +178,16 @@ class discrete_schedule {
   }
 
   static std::vector<double> table_of(const std::vector<double>& betas, bool zero_terminal_snr) {
-    require(betas.size() >= 2, "discrete_schedule: {} betas were given; it needs at least 2 (usually 1000).",
+    require(betas.size() >= 2, "boot: discrete_schedule: {} betas were given; it needs at least 2 (usually 1000).",
             betas.size());
     std::vector<double> table(betas.size());
     double product = 1;
     for (std::size_t i = 0; i < betas.size(); ++i) {
-      require(betas[i] > 0 && (betas[i] < 1 || (betas[i] == 1 && i + 1 == betas.size())),
-              "discrete_schedule: betas[{}] = {}; betas must lie in (0, 1), only the last may be 1. For a table of "
-              "alpha-bar use discrete_schedule::from_alphas_cumprod.",
-              i, betas[i]);
+      require(
+          betas[i] > 0 && (betas[i] < 1 || (betas[i] == 1 && i + 1 == betas.size())),
+          "boot: discrete_schedule: betas[{}] = {}; betas must lie in (0, 1), only the last may be 1. For a table of "
+          "alpha-bar use discrete_schedule::from_alphas_cumprod.",
+          i, betas[i]);
       table[i] = product *= 1 - betas[i];
     }
     if (zero_terminal_snr) {  // sqrt(abar) shifted so that the last is 0, scaled so that the first is kept

@@ -26,15 +26,17 @@ class edm_schedule {
   edm_schedule() : edm_schedule(edm_options{}) {}
   /// Throws boot::error for sigmas or a rho that do not fit.
   explicit edm_schedule(const edm_options& options) : options_(options) {
-    require(options.sigma_min > 0 && options.sigma_min < options.sigma_max && std::isfinite(options.sigma_max),
-            "edm_schedule: sigma_min = {} and sigma_max = {} were given; it needs 0 < sigma_min < sigma_max, both "
-            "finite. The usual values are 0.002 and 80.",
-            options.sigma_min, options.sigma_max);
+    require(
+        options.sigma_min > 0 && options.sigma_min < options.sigma_max && std::isfinite(options.sigma_max),
+        "boot: edm_schedule: sigma_min = {} and sigma_max = {} were given; it needs 0 < sigma_min < sigma_max, both "
+        "finite. The usual values are 0.002 and 80.",
+        options.sigma_min, options.sigma_max);
     require(options.rho > 0 && std::isfinite(options.rho),
-            "edm_schedule: rho = {} was given; it needs a finite rho > 0. The usual value is 7.", options.rho);
+            "boot: edm_schedule: rho = {} was given; it needs a finite rho > 0. The usual value is 7.", options.rho);
     base_ = std::pow(options.sigma_min, 1 / options.rho);
     slope_ = std::pow(options.sigma_max, 1 / options.rho) - base_;
-    require(slope_ > 0, "edm_schedule: rho = {} is too large for sigma_min = {} and sigma_max = {}; use rho <= 1e6.",
+    require(slope_ > 0,
+            "boot: edm_schedule: rho = {} is too large for sigma_min = {} and sigma_max = {}; use rho <= 1e6.",
             options.rho, options.sigma_min, options.sigma_max);
   }
 

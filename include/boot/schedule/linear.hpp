@@ -26,7 +26,8 @@ class linear_schedule {
   /// Throws boot::error for betas or a range that do not fit.
   explicit linear_schedule(const linear_options& options) : options_(options) {
     require(options.beta_min > 0 && options.beta_min <= options.beta_max && options.beta_min + options.beta_max <= 1400,
-            "linear_schedule: beta_min = {} and beta_max = {} were given; it needs 0 < beta_min <= beta_max and a mean "
+            "boot: linear_schedule: beta_min = {} and beta_max = {} were given; it needs 0 < beta_min <= beta_max and "
+            "a mean "
             "of at most 700 (alpha would underflow). The usual values are 0.1 and 20; a discrete table's beta of 0.02 "
             "over 1000 steps is 20 here.",
             options.beta_min, options.beta_max);

@@ -147,9 +147,10 @@ double derivative_in_range(const F& f, double t, double low, double high) {
 
 /// The check every shipped schedule's options share: low <= t_min < t_max <= high.
 inline void require_time_range(const char* name, double t_min, double t_max, double low, double high) {
-  require(t_min >= low && t_min < t_max && t_max <= high,
-          "{}: t_min = {} and t_max = {} were given; it needs {} <= t_min < t_max <= {}. Set both within that range.",
-          name, t_min, t_max, low, high);
+  require(
+      t_min >= low && t_min < t_max && t_max <= high,
+      "boot: {}: t_min = {} and t_max = {} were given; it needs {} <= t_min < t_max <= {}. Set both within that range.",
+      name, t_min, t_max, low, high);
 }
 
 }  // namespace detail
@@ -210,7 +211,7 @@ template <NoiseSchedule S>
 /// neighbouring doubles, about 60 evaluations. NaN throws boot::error.
 template <NoiseSchedule S>
 [[nodiscard]] double time_of_lambda(const S& schedule, double lambda) {
-  require(lambda == lambda, "time_of_lambda: lambda is NaN; pass a number or an infinity.");
+  require(lambda == lambda, "boot: time_of_lambda: lambda is NaN; pass a number or an infinity.");
   if constexpr (schedule_has_time_of_lambda<S>) {
     return schedule.time_of_lambda(lambda);
   } else {
@@ -274,18 +275,20 @@ template <NoiseSchedule S>
 void validate_schedule(const S& schedule, int points = 257) {
   const double low = schedule.t_min(), high = schedule.t_max();
   require(std::isfinite(low) && std::isfinite(high) && low < high,
-          "validate_schedule: t_min() = {} and t_max() = {}; both must be finite and t_min < t_max.", low, high);
-  require(points >= 2, "validate_schedule: points = {}; give at least 2, so that both ends are checked.", points);
+          "boot: validate_schedule: t_min() = {} and t_max() = {}; both must be finite and t_min < t_max.", low, high);
+  require(points >= 2, "boot: validate_schedule: points = {}; give at least 2, so that both ends are checked.", points);
   double last_time = low, last_lambda = 0;
   for (int i = 0; i < points; ++i) {
     const double t = i + 1 == points ? high : low + (high - low) * i / (points - 1);
     const double alpha = schedule.alpha(t), sigma = schedule.sigma(t), lambda = schedule_lambda(schedule, t);
     require(std::isfinite(alpha) && std::isfinite(sigma) && alpha >= 0 && sigma >= 0 && alpha + sigma > 0,
-            "validate_schedule: at t = {} alpha = {} and sigma = {}; both must be finite, >= 0 and not both 0. Correct "
+            "boot: validate_schedule: at t = {} alpha = {} and sigma = {}; both must be finite, >= 0 and not both 0. "
+            "Correct "
             "the formula, or narrow [t_min, t_max] = [{}, {}].",
             t, alpha, sigma, low, high);
     require(std::isfinite(lambda) || (i == 0 && lambda < 0) || (i + 1 == points && lambda > 0),
-            "validate_schedule: at t = {} lambda = log(sigma/alpha) = {} (alpha = {}, sigma = {}); it may be -inf only "
+            "boot: validate_schedule: at t = {} lambda = log(sigma/alpha) = {} (alpha = {}, sigma = {}); it may be "
+            "-inf only "
             "at t_min and +inf only at t_max. Narrow [t_min, t_max] = [{}, {}].",
             t, lambda, alpha, sigma, low, high);
     if constexpr (schedule_has_lambda<S>) {
@@ -293,18 +296,20 @@ void validate_schedule(const S& schedule, int points = 257) {
                               : sigma == 0 ? -detail::schedule_infinity
                                            : std::log(sigma / alpha);
       require(lambda == expected || std::abs(lambda - expected) <= 1e-6 * (1 + std::abs(expected)),
-              "validate_schedule: at t = {} the schedule's own lambda(t) = {}, but log(sigma/alpha) = {} (alpha = {}, "
+              "boot: validate_schedule: at t = {} the schedule's own lambda(t) = {}, but log(sigma/alpha) = {} (alpha "
+              "= {}, "
               "sigma = {}). lambda is MINUS HALF the log signal-to-noise ratio: correct it or leave it out.",
               t, lambda, expected, alpha, sigma);
     }
-    require(i == 0 || lambda > last_lambda,
-            "validate_schedule: lambda = log(sigma/alpha) must increase with t, but it is {} at t = {} and {} at t = "
-            "{} (there alpha = {}, sigma = {}). If your times run from noise to data, use t_max - t.",
-            last_lambda, last_time, lambda, t, alpha, sigma);
+    require(
+        i == 0 || lambda > last_lambda,
+        "boot: validate_schedule: lambda = log(sigma/alpha) must increase with t, but it is {} at t = {} and {} at t = "
+        "{} (there alpha = {}, sigma = {}). If your times run from noise to data, use t_max - t.",
+        last_lambda, last_time, lambda, t, alpha, sigma);
     if constexpr (schedule_has_dlambda<S>) {
       const double slope = schedule.dlambda(t);
       require(slope > 0,
-              "validate_schedule: at t = {} the schedule's own dlambda(t) = {}; it must be positive (+inf where "
+              "boot: validate_schedule: at t = {} the schedule's own dlambda(t) = {}; it must be positive (+inf where "
               "unbounded). Correct it or leave it out.",
               t, slope);
     }

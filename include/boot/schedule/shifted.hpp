@@ -27,7 +27,8 @@ class shifted_schedule {
   explicit shifted_schedule(Base base, const shift_options& options = {})
       : base_(std::move(base)), shift_(options.shift), log_shift_(std::log(options.shift)) {
     require(options.shift > 0 && std::isfinite(options.shift),
-            "shifted_schedule: shift = {} was given; it needs a finite shift > 0. Use side/64 for images of that side "
+            "boot: shifted_schedule: shift = {} was given; it needs a finite shift > 0. Use side/64 for images of that "
+            "side "
             "(4 at 256 x 256), or 1 for no shift.",
             options.shift);
   }

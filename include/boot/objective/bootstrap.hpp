@@ -47,23 +47,16 @@ class bootstrap {
             Source source = {}, Distance distance = {})
       : teacher_(&teacher),
         student_(&student),
-        schedule_(std::move(schedule)),
+        schedule_(checked_schedule(std::move(schedule))),
         options_(std::move(options)),
         source_(std::move(source)),
-        distance_(distance) {
-    validate_schedule(schedule_);
+        distance_(distance),
+        call_student_(student, schedule_) {
     const auto& o = options_;
     require(o.delta > 0 && o.delta < 1,
             "boot: bootstrap delta = {}; needs a share of the time range in (0, 1), 0.04 is a good start", o.delta);
-    require(o.boundary_weight >= 0, "boot: bootstrap boundary_weight = {}; needs a factor >= 0, {} is the default",
-            o.boundary_weight, bootstrap_options{}.boundary_weight);
-    require(o.boundary_fraction >= 0 && o.boundary_fraction <= 1,
-            "boot: bootstrap boundary_fraction = {}; needs a share of the batch in [0, 1], {} is the default",
-            o.boundary_fraction, bootstrap_options{}.boundary_fraction);
+    boundary_ = boundary_samples("bootstrap", o.boundary_weight, o.boundary_fraction);
     check_pair(teacher, student, o.limits);
-    boundary_ = boundary_samples(o.boundary_weight > 0 ? o.boundary_fraction : 0);
-    signal_ = student_signal(student.prediction(), schedule_);
-    sigma_max_ = schedule_.sigma(schedule_.t_max());
   }
   bootstrap(Teacher&&, Student&, Schedule, bootstrap_options = {}, Source = {}, Distance = {}) = delete;
 
@@ -90,24 +83,15 @@ class bootstrap {
     fill_rows(request, condition, n);
     const auto* ode = ode_rows_.upload(dev);
     const auto* rows = loss_rows_.upload(dev);
-    const auto* signal = signal_rows_.upload(dev);
 
     // The start of every trajectory, x_T = sigma_T eps, is what the student reads and what the boundary compares at.
-    const view<T, device_type> start = start_.get(dev, all);
-    for_each_element<T>(dev, start_op<T>{}, start_rows_.upload(dev), total, n, inputs<T>(eps.data()),
-                        outputs<T>(start.data()));
-    const view<T, device_type> x = x_.get(dev, all);
-    if (boundary > 0) copy(dev, view<const T, device_type>(start.rows(inner, boundary)), x.rows(inner, boundary));
-    const view<T, device_type> y_t = y_t_.get(dev, all);
-    const auto& from = source_times_.set(dev, *student_, schedule_.t_max(), total);
+    const view<const T, device_type> start = call_student_.begin(dev, eps);
+    const view<T, device_type> x = x_.get(dev, all), y_t = y_t_.get(dev, all);
+    if (boundary > 0) copy(dev, start.rows(inner, boundary), x.rows(inner, boundary));
     if (inner > 0) {
-      const auto y = y_t.rows(0, inner);
-      student_->predict(dev, view<const T, device_type>(start.rows(0, inner)), from.rows(0, inner),
-                        target_times_.set(dev, *student_, std::span<const double>(t_).first(index(inner))),
-                        condition.rows(0, inner), y);
-      for_each_element<T>(dev, affine_op<T>{}, signal, inner, n, inputs<T, T>(start.data(), y.data()),
-                          outputs<T>(y.data()));
-      for_each_element<T>(dev, perturb_op<T>{}, ode, inner, n, inputs<T, T>(y.data(), eps.data()),
+      call_student_.predict(dev, std::span<const double>(t_).first(index(inner)), condition.rows(0, inner),
+                            y_t.rows(0, inner));
+      for_each_element<T>(dev, perturb_op<T>{}, ode, inner, n, inputs<T, T>(y_t.data(), eps.data()),
                           outputs<T>(x.data()));
     }
     call_(dev, *teacher_, x, teacher_times_.set(dev, *teacher_, t_), condition);
@@ -127,38 +111,28 @@ class bootstrap {
                    condition.rows(0, inner));
     }
 
-    auto tape = student_->record(dev, view<const T, device_type>(start), from,
-                                 target_times_.set(dev, *student_, std::span<const double>(s_)), condition);
     const view<T, device_type> y_s = y_s_.get(dev, all), gradient = gradient_.get(dev, all);
-    for_each_element<T>(dev, affine_op<T>{}, signal, total, n, inputs<T, T>(start.data(), tape.output().data()),
-                        outputs<T>(y_s.data()));
-    T* const sums = sums_.get(dev, {total}).data();
-    T* const scratch = partials_.get(dev, {element_partials(dev, total, n)}).data();
+    auto tape = call_student_.record(dev, s_, condition, y_s);
+    losses_.begin(dev, total, n);
     if (inner > 0) {
       if (options_.target == target_solver::heun) {
         for_each_element<T>(dev, bootstrap_heun_op<T, Distance>{distance_}, rows, inner, n,
                             inputs<T, T, T, T, T, T>(y_s.data(), y_t.data(), f1.data(), x2.data(),
                                                      second_call_.conditional(), second_call_.unconditional()),
-                            outputs<T>(gradient.data()), sums, scratch);
+                            outputs<T>(gradient.data()), losses_.at(0), losses_.scratch());
       } else {
         for_each_element<T>(
             dev, bootstrap_euler_op<T, Distance>{distance_}, rows, inner, n,
             inputs<T, T, T, T, T>(y_s.data(), y_t.data(), x.data(), call_.conditional(), call_.unconditional()),
-            outputs<T>(gradient.data()), sums, scratch);
+            outputs<T>(gradient.data()), losses_.at(0), losses_.scratch());
       }
     }
-    if (boundary > 0) {
-      const std::int64_t at = inner * n;
-      for_each_element<T>(
-          dev, boundary_op<T, Distance>{distance_}, rows + inner, boundary, n,
-          inputs<T, T, T, T>(y_s.data() + at, x.data() + at, call_.conditional() + at, call_.unconditional() + at),
-          outputs<T>(gradient.data() + at), sums + inner, scratch);
-    }
+    boundary_loss(dev, distance_, rows, inner, y_s, x, call_, gradient, losses_);
     tape.backward(dev, gradient);
 
     loss_report report;
-    report.part[0] = {"bootstrap", ordered_sum(dev, sums, inner, host_)};
-    report.part[1] = {"boundary", ordered_sum(dev, sums + inner, boundary, host_)};
+    report.part[0] = {"bootstrap", losses_.sum(dev, 0, inner)};
+    report.part[1] = {"boundary", losses_.sum(dev, inner, boundary)};
     report.total = report.part[0].second + options_.boundary_weight * report.part[1].second;
     return report;
   }
@@ -205,8 +179,6 @@ class bootstrap {
     auto& second = second_rows_.host(count);
     auto& clean = clean_rows_.host(count);
     auto& rows = loss_rows_.host(count);
-    auto& signal = signal_rows_.host(count);
-    auto& start = start_rows_.host(count);
     for (std::int64_t i = 0; i < count; ++i) {
       const auto k = index(i);
       const bool boundary = i >= inner_;
@@ -235,20 +207,13 @@ class bootstrap {
                  static_cast<T>(heun),
                  static_cast<T>(weight),
                  static_cast<T>(share),
-                 static_cast<T>(share * signal_.b * (boundary ? options_.boundary_weight : 1)),
+                 static_cast<T>(share * call_student_.slope() * (boundary ? options_.boundary_weight : 1)),
                  low,
                  high};
       clean[k] = {static_cast<T>(ab_t.a), static_cast<T>(ab_t.b), static_cast<T>(w), low, high};
-      ode[k] = {static_cast<T>(schedule_.alpha(pair.t)), static_cast<T>(schedule_.sigma(pair.t)), 0, 0, 0, 0, 0};
-      second[k] = {static_cast<T>(schedule_.alpha(pair.s)),
-                   static_cast<T>(schedule_.sigma(pair.s)),
-                   static_cast<T>(step),
-                   static_cast<T>(heun),
-                   0,
-                   0,
-                   0};
-      signal[k] = {static_cast<T>(signal_.a), static_cast<T>(signal_.b), 0, 0, 0};
-      start[k] = {0, static_cast<T>(sigma_max_), 0, 0, 0, 0, 0};
+      ode[k] = {static_cast<T>(schedule_.alpha(pair.t)), static_cast<T>(schedule_.sigma(pair.t))};
+      second[k] = {static_cast<T>(schedule_.alpha(pair.s)), static_cast<T>(schedule_.sigma(pair.s)),
+                   static_cast<T>(step), static_cast<T>(heun)};
     }
   }
 
@@ -259,18 +224,16 @@ class bootstrap {
   Source source_;
   Distance distance_;
   boundary_samples boundary_;
-  affine_coefficients signal_;
-  double sigma_max_ = 1;
   std::int64_t inner_ = 0;
   std::vector<std::int64_t> samples_;
   std::vector<double> t_, s_;
-  std::vector<scalar_type> host_;
-  detail::row_table<ode_row<scalar_type>, device_type> ode_rows_, second_rows_, start_rows_;
-  detail::row_table<affine_row<scalar_type>, device_type> clean_rows_, signal_rows_;
-  detail::row_table<bootstrap_row<scalar_type>, device_type> loss_rows_;
-  detail::workspace<scalar_type, device_type> eps_, start_, x_, y_t_, y_s_, gradient_, f_, x2_, euler_, sums_,
-      partials_;
-  times_buffer<device_type, scalar_type> source_times_, target_times_, teacher_times_, second_times_;
+  row_table<ode_row<scalar_type>, device_type> ode_rows_, second_rows_;
+  row_table<affine_row<scalar_type>, device_type> clean_rows_;
+  row_table<bootstrap_row<scalar_type>, device_type> loss_rows_;
+  workspace<scalar_type, device_type> eps_, x_, y_t_, y_s_, gradient_, f_, x2_, euler_;
+  times_buffer<device_type, scalar_type> teacher_times_, second_times_;
+  student_call<Student, scalar_type, device_type> call_student_;
+  sample_losses<scalar_type, device_type> losses_;
   teacher_call<Teacher, condition_type, scalar_type, device_type> call_, second_call_;
 };
 

@@ -7,6 +7,7 @@
 #include <boot/kernel/op/signal_ode.hpp>
 #include <boot/model/student.hpp>
 #include <boot/objective/objective.hpp>
+#include <boot/tensor/workspace.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -45,39 +46,6 @@ struct student_device<S> {
   using type = typename decltype(std::declval<S&>().parameters().values())::device_type;
 };
 
-/// Buffers that grow to the largest batch seen and are then reused.
-template <class T, class D>
-class workspace {
- public:
-  view<T, D> get(const D& dev, const shape& extents) {
-    if (memory_.size() < extents.size()) memory_ = tensor<T, D>(dev, {extents.size()});
-    return {memory_.data(), extents};
-  }
-
- private:
-  tensor<T, D> memory_;
-};
-
-/// Rows of numbers per sample, made on the host and read by kernels through a pointer: the step table of one step.
-template <class Row, class D>
-class row_table {
- public:
-  std::vector<Row>& host(std::int64_t n) {
-    rows_.resize(static_cast<std::size_t>(n));
-    return rows_;
-  }
-  const Row* upload(const D& dev) {
-    if (memory_.size() < static_cast<std::int64_t>(rows_.size()))
-      memory_ = tensor<Row, D>(dev, {static_cast<std::int64_t>(rows_.size())});
-    if (!rows_.empty()) copy_from_host(dev, rows_.data(), memory_.data(), rows_.size() * sizeof(Row));
-    return memory_.data();
-  }
-
- private:
-  std::vector<Row> rows_;
-  tensor<Row, D> memory_;
-};
-
 }  // namespace detail
 
 /// A teacher's raw outputs at given points and the rows that turn them into the clean signal.
@@ -112,7 +80,7 @@ class teacher_call {
   [[nodiscard]] const T* unconditional() const noexcept { return unconditional_.data(); }
 
  private:
-  detail::workspace<T, D> out_c_, out_n_;
+  workspace<T, D> out_c_, out_n_;
   view<T, D> conditional_, unconditional_;
 };
 
@@ -122,8 +90,13 @@ class boundary_samples {
  public:
   /// No boundary samples.
   boundary_samples() = default;
-  /// `fraction` of every batch, in [0, 1].
-  explicit boundary_samples(double fraction) : fraction_(fraction) {}
+  /// `fraction` of every batch, in [0, 1]; none where the loss's weight is 0. Throws boot::error otherwise.
+  boundary_samples(const char* objective, double weight, double fraction) : fraction_(weight > 0 ? fraction : 0) {
+    require(weight >= 0, "boot: {} boundary_weight = {}; needs a factor >= 0, 0.5 is a good start", objective, weight);
+    require(fraction >= 0 && fraction <= 1,
+            "boot: {} boundary_fraction = {}; needs a share of the batch in [0, 1], 0.25 is a good start", objective,
+            fraction);
+  }
 
   /// The share.
   [[nodiscard]] double fraction() const noexcept { return fraction_; }
@@ -162,6 +135,13 @@ template <NoiseSchedule S>
   return clean_signal_at(p, schedule, t);
 }
 
+/// The schedule, after validate_schedule().
+template <class S>
+[[nodiscard]] S checked_schedule(S schedule) {
+  validate_schedule(schedule);
+  return schedule;
+}
+
 /// What a user should know before training such a student, one sentence each; empty when there is nothing to say.
 template <NoiseSchedule S>
 [[nodiscard]] std::vector<std::string> student_warnings(const prediction& p, const S& schedule) {
@@ -187,14 +167,104 @@ void check_pair(const Teacher& teacher, const Student& student, const clean_sign
           to_string(teacher.sample_shape()), to_string(student.sample_shape()));
 }
 
-/// Sums a device array of per-sample losses on the host, in order.
+/// A student called from noise: it reads x_T = sigma_T eps, and what it says is turned into y = a x_T + b out.
+template <class Student, class T, class D>
+class student_call {
+ public:
+  /// Throws boot::error for an epsilon student where alpha(t_max) = 0.
+  template <NoiseSchedule S>
+  student_call(Student& student, const S& schedule)
+      : student_(&student),
+        map_(student_signal(student.prediction(), schedule)),
+        t_max_(schedule.t_max()),
+        sigma_max_(schedule.sigma(t_max_)) {}
+
+  /// dy/d out, the same for all samples.
+  [[nodiscard]] double slope() const noexcept { return map_.b; }
+  /// Makes the starts of all trajectories from their noise; the calls below are about those.
+  view<const T, D> begin(const D& dev, view<const T, D> eps) {
+    const view<T, D> start = start_memory_.get(dev, eps.extents());
+    for_each_element<T>(dev, start_op<T>{}, start_rows_.upload(dev, {0, static_cast<T>(sigma_max_)}, eps.batch()),
+                        eps.batch(), eps.sample_size(), inputs<T>(eps.data()), outputs<T>(start.data()));
+    const affine_row<T> map{static_cast<T>(map_.a), static_cast<T>(map_.b), 0, 0, 0};
+    map_row_ = map_rows_.upload(dev, map, eps.batch());
+    start_ = start;
+    return start_;
+  }
+  /// y of the first samples at their target times, without a tape.
+  template <class Condition>
+  void predict(const D& dev, std::span<const double> targets, const Condition& condition, view<T, D> y) {
+    student_->predict(dev, start_.rows(0, y.batch()), source_times_.set(dev, *student_, t_max_, y.batch()),
+                      target_times_.set(dev, *student_, targets), condition, y);
+    to_signal(dev, y.data(), y);
+  }
+  /// y of all samples at their target times, and the tape that leads to it. Its gradient is dL/dy slope().
+  template <class Condition>
+  [[nodiscard]] auto record(const D& dev, std::span<const double> targets, const Condition& condition, view<T, D> y) {
+    auto tape = student_->record(dev, start_, source_times_.set(dev, *student_, t_max_, y.batch()),
+                                 target_times_.set(dev, *student_, targets), condition);
+    to_signal(dev, tape.output().data(), y);
+    return tape;
+  }
+
+ private:
+  void to_signal(const D& dev, const T* out, view<T, D> y) {
+    for_each_element<T>(dev, affine_op<T>{}, map_row_, y.batch(), y.sample_size(), inputs<T, T>(start_.data(), out),
+                        outputs<T>(y.data()));
+  }
+
+  Student* student_;
+  affine_coefficients map_;
+  double t_max_, sigma_max_;
+  workspace<T, D> start_memory_;
+  view<const T, D> start_;
+  row_table<ode_row<T>, D> start_rows_;
+  row_table<affine_row<T>, D> map_rows_;
+  const affine_row<T>* map_row_ = nullptr;
+  times_buffer<D, T> source_times_, target_times_;
+};
+
+/// The losses of a batch's samples: written by the loss kernels, summed on the host in order.
 template <class T, class D>
-[[nodiscard]] double ordered_sum(const D& dev, const T* values, std::int64_t n, std::vector<T>& host) {
-  host.resize(static_cast<std::size_t>(n));
-  if (n > 0) copy_to_host(dev, values, host.data(), host.size() * sizeof(T));
-  double sum = 0;
-  for (const T v : host) sum += static_cast<double>(v);
-  return sum;
+class sample_losses {
+ public:
+  /// Makes room for `batch` samples of `n` elements.
+  void begin(const D& dev, std::int64_t batch, std::int64_t n) {
+    sums_ = sums_memory_.get(dev, {batch}).data();
+    scratch_ = scratch_memory_.get(dev, {element_partials(dev, batch, n)}).data();
+  }
+  /// Where the loss of a sample goes.
+  [[nodiscard]] T* at(std::int64_t sample) const noexcept { return sums_ + sample; }
+  /// Memory of the sums' partial results.
+  [[nodiscard]] T* scratch() const noexcept { return scratch_; }
+  /// Sum over samples [first, first + count); waits for the device.
+  [[nodiscard]] double sum(const D& dev, std::int64_t first, std::int64_t count) {
+    host_.resize(static_cast<std::size_t>(count));
+    if (count > 0) copy_to_host(dev, sums_ + first, host_.data(), host_.size() * sizeof(T));
+    double sum = 0;
+    for (const T v : host_) sum += static_cast<double>(v);
+    return sum;
+  }
+
+ private:
+  workspace<T, D> sums_memory_, scratch_memory_;
+  T* sums_ = nullptr;
+  T* scratch_ = nullptr;
+  std::vector<T> host_;
+};
+
+/// The boundary loss of the samples from `first` on: y(eps, t_max) against f of `x`, with the teacher's `call` on x.
+/// Writes their gradient dL/d out and their losses.
+template <class T, class D, class Distance, class Call>
+void boundary_loss(const D& dev, const Distance& distance, const bootstrap_row<T>* rows, std::int64_t first,
+                   view<T, D> y, view<T, D> x, const Call& call, view<T, D> gradient,
+                   const sample_losses<T, D>& losses) {
+  const std::int64_t n = y.sample_size(), at = first * n, count = y.batch() - first;
+  if (count == 0) return;
+  for_each_element<T>(
+      dev, boundary_op<T, Distance>{distance}, rows + first, count, n,
+      inputs<T, T, T, T>(y.data() + at, x.data() + at, call.conditional() + at, call.unconditional() + at),
+      outputs<T>(gradient.data() + at), losses.at(first), losses.scratch());
 }
 
 }  // namespace boot::inline v0

@@ -152,13 +152,12 @@ class denoising {
   denoising(Student& student, Schedule schedule, view<const scalar_type, device_type> data,
             denoising_options options = {}, DataCondition condition = {}, Distance distance = {})
       : student_(&student),
-        schedule_(std::move(schedule)),
+        schedule_(checked_schedule(std::move(schedule))),
         data_(data),
         options_(std::move(options)),
         condition_(std::move(condition)),
         distance_(distance) {
     check_student<Student, device_type, condition_type, scalar_type>();
-    validate_schedule(schedule_);
     const shape one = student.sample_shape();
     require(
         !data.empty() && data.extents() == one.batched(data.batch()),
@@ -187,14 +186,13 @@ class denoising {
     const auto& t = times_.set(dev, *student_, t_);
     auto tape = student_->record(dev, view<const T, device_type>(x), t, t, condition);
     const view<T, device_type> gradient = gradient_.get(dev, all);
-    T* const sums = sums_.get(dev, {total}).data();
-    T* const scratch = partials_.get(dev, {element_partials(dev, total, n)}).data();
+    losses_.begin(dev, total, n);
     for_each_element<T>(dev, denoising_op<T, Distance>{distance_}, loss_rows_.upload(dev), total, n,
-                        inputs<T, T, T>(tape.output().data(), x0.data(), eps.data()), outputs<T>(gradient.data()), sums,
-                        scratch);
+                        inputs<T, T, T>(tape.output().data(), x0.data(), eps.data()), outputs<T>(gradient.data()),
+                        losses_.at(0), losses_.scratch());
     tape.backward(dev, gradient);
     loss_report report;
-    report.part[0] = {"denoising", ordered_sum(dev, sums, total, host_)};
+    report.part[0] = {"denoising", losses_.sum(dev, 0, total)};
     report.total = report.part[0].second;
     return report;
   }
@@ -262,7 +260,7 @@ class denoising {
                  static_cast<T>(weight),
                  static_cast<T>(share),
                  static_cast<T>(share * scale)};
-      ode[k] = {static_cast<T>(alpha), static_cast<T>(sigma), 0, 0, 0, 0, 0};
+      ode[k] = {static_cast<T>(alpha), static_cast<T>(sigma)};
     }
   }
 
@@ -274,10 +272,10 @@ class denoising {
   Distance distance_;
   std::vector<std::int64_t> samples_, data_rows_;
   std::vector<double> t_;
-  std::vector<scalar_type> host_;
-  detail::row_table<ode_row<scalar_type>, device_type> ode_rows_;
-  detail::row_table<denoising_row<scalar_type>, device_type> loss_rows_;
-  detail::workspace<scalar_type, device_type> eps_, x0_, x_, gradient_, sums_, partials_;
+  row_table<ode_row<scalar_type>, device_type> ode_rows_;
+  row_table<denoising_row<scalar_type>, device_type> loss_rows_;
+  workspace<scalar_type, device_type> eps_, x0_, x_, gradient_;
+  sample_losses<scalar_type, device_type> losses_;
   times_buffer<device_type, scalar_type> times_;
 };
 

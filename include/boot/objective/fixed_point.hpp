@@ -47,27 +47,22 @@ class fixed_point {
               Source source = {}, Distance distance = {})
       : teacher_(&teacher),
         student_(&student),
-        schedule_(std::move(schedule)),
+        schedule_(checked_schedule(std::move(schedule))),
         options_(std::move(options)),
         source_(std::move(source)),
-        distance_(distance) {
+        distance_(distance),
+        call_student_(student, schedule_) {
     check_teacher<Teacher, device_type, condition_type, scalar_type>();
     check_student<Student, device_type, condition_type, scalar_type>();
-    validate_schedule(schedule_);
     const auto& o = options_;
     require(o.delta > 0 && o.delta < 1,
             "boot: fixed_point delta = {}; needs a share of the time range in (0, 1), 0.04 is a good start", o.delta);
-    require(o.boundary_fraction >= 0 && o.boundary_fraction <= 1,
-            "boot: fixed_point boundary_fraction = {}; needs a share of the batch in [0, 1]", o.boundary_fraction);
     // 1/lambda' in units of the range: 0 for cosine and flow, about .1 for linear and .2 for EDM.
     const double range = schedule_.t_max() - schedule_.t_min();
     const bool contained = inverse_dlambda(schedule_, schedule_.t_max()) < 0.01 * range;
     boundary_weight_ = o.boundary_weight.value_or(contained ? 0.0 : 0.5);
-    require(boundary_weight_ >= 0, "boot: fixed_point boundary_weight = {}; needs a factor >= 0", boundary_weight_);
+    boundary_ = boundary_samples("fixed_point", boundary_weight_, o.boundary_fraction);
     check_pair(teacher, student, o.limits);
-    boundary_ = boundary_samples(boundary_weight_ > 0 ? o.boundary_fraction : 0);
-    signal_ = student_signal(student.prediction(), schedule_);
-    sigma_max_ = schedule_.sigma(schedule_.t_max());
   }
   fixed_point(Teacher&&, Student&, Schedule, fixed_point_options = {}, Source = {}, Distance = {}) = delete;
 
@@ -87,50 +82,33 @@ class fixed_point {
     fill_rows(request, condition, n);
     const auto* ode = ode_rows_.upload(dev);
     const auto* rows = loss_rows_.upload(dev);
-    const auto* signal = signal_rows_.upload(dev);
 
-    const view<T, device_type> start = start_.get(dev, all), x = x_.get(dev, all), y = y_.get(dev, all);
+    const view<const T, device_type> start = call_student_.begin(dev, eps);
+    const view<T, device_type> x = x_.get(dev, all), y = y_.get(dev, all);
     const view<T, device_type> y_next = y_next_.get(dev, all), gradient = gradient_.get(dev, all);
-    for_each_element<T>(dev, start_op<T>{}, start_rows_.upload(dev), total, n, inputs<T>(eps.data()),
-                        outputs<T>(start.data()));
-    const auto& from = source_times_.set(dev, *student_, schedule_.t_max(), total);
-    if (inner > 0) {
-      student_->predict(dev, view<const T, device_type>(start.rows(0, inner)), from.rows(0, inner),
-                        next_times_.set(dev, *student_, std::span<const double>(next_).first(index(inner))),
-                        condition.rows(0, inner), y_next.rows(0, inner));
-      for_each_element<T>(dev, affine_op<T>{}, signal, inner, n, inputs<T, T>(start.data(), y_next.data()),
-                          outputs<T>(y_next.data()));
-    }
+    if (inner > 0)
+      call_student_.predict(dev, std::span<const double>(next_).first(index(inner)), condition.rows(0, inner),
+                            y_next.rows(0, inner));
     // One recorded call serves both as what is trained and as the constant y(eps, t) inside the target.
-    auto tape = student_->record(dev, view<const T, device_type>(start), from,
-                                 target_times_.set(dev, *student_, std::span<const double>(t_)), condition);
-    for_each_element<T>(dev, affine_op<T>{}, signal, total, n, inputs<T, T>(start.data(), tape.output().data()),
-                        outputs<T>(y.data()));
+    auto tape = call_student_.record(dev, t_, condition, y);
     if (inner > 0)
       for_each_element<T>(dev, perturb_op<T>{}, ode, inner, n, inputs<T, T>(y.data(), eps.data()),
                           outputs<T>(x.data()));
-    if (boundary > 0) copy(dev, view<const T, device_type>(start.rows(inner, boundary)), x.rows(inner, boundary));
+    if (boundary > 0) copy(dev, start.rows(inner, boundary), x.rows(inner, boundary));
     call_(dev, *teacher_, x, teacher_times_.set(dev, *teacher_, t_), condition);
 
-    T* const sums = sums_.get(dev, {total}).data();
-    T* const scratch = partials_.get(dev, {element_partials(dev, total, n)}).data();
+    losses_.begin(dev, total, n);
     if (inner > 0)
       for_each_element<T>(
           dev, fixed_point_op<T, Distance>{distance_}, rows, inner, n,
           inputs<T, T, T, T, T>(y.data(), y_next.data(), x.data(), call_.conditional(), call_.unconditional()),
-          outputs<T>(gradient.data()), sums, scratch);
-    if (boundary > 0) {
-      const std::int64_t at = inner * n;
-      for_each_element<T>(
-          dev, boundary_op<T, Distance>{distance_}, rows + inner, boundary, n,
-          inputs<T, T, T, T>(y.data() + at, x.data() + at, call_.conditional() + at, call_.unconditional() + at),
-          outputs<T>(gradient.data() + at), sums + inner, scratch);
-    }
+          outputs<T>(gradient.data()), losses_.at(0), losses_.scratch());
+    boundary_loss(dev, distance_, rows, inner, y, x, call_, gradient, losses_);
     tape.backward(dev, gradient);
 
     loss_report report;
-    report.part[0] = {"fixed_point", ordered_sum(dev, sums, inner, host_)};
-    report.part[1] = {"boundary", ordered_sum(dev, sums + inner, boundary, host_)};
+    report.part[0] = {"fixed_point", losses_.sum(dev, 0, inner)};
+    report.part[1] = {"boundary", losses_.sum(dev, inner, boundary)};
     report.total = report.part[0].second + boundary_weight_ * report.part[1].second;
     return report;
   }
@@ -176,8 +154,6 @@ class fixed_point {
     next_.resize(index(count));
     auto& ode = ode_rows_.host(count);
     auto& rows = loss_rows_.host(count);
-    auto& signal = signal_rows_.host(count);
-    auto& start = start_rows_.host(count);
     for (std::int64_t i = 0; i < count; ++i) {
       const auto k = index(i);
       const bool boundary = i >= inner_;
@@ -204,12 +180,10 @@ class fixed_point {
                  0,
                  static_cast<T>(weight),
                  static_cast<T>(share),
-                 static_cast<T>(share * signal_.b * (boundary ? boundary_weight_ : 1)),
+                 static_cast<T>(share * call_student_.slope() * (boundary ? boundary_weight_ : 1)),
                  static_cast<T>(options_.limits.low),
                  static_cast<T>(options_.limits.high)};
-      ode[k] = {static_cast<T>(schedule_.alpha(t)), static_cast<T>(schedule_.sigma(t)), 0, 0, 0, 0, 0};
-      signal[k] = {static_cast<T>(signal_.a), static_cast<T>(signal_.b), 0, 0, 0};
-      start[k] = {0, static_cast<T>(sigma_max_), 0, 0, 0, 0, 0};
+      ode[k] = {static_cast<T>(schedule_.alpha(t)), static_cast<T>(schedule_.sigma(t))};
     }
   }
 
@@ -220,17 +194,16 @@ class fixed_point {
   Source source_;
   Distance distance_;
   boundary_samples boundary_;
-  affine_coefficients signal_;
-  double sigma_max_ = 1, boundary_weight_ = 0;
+  double boundary_weight_ = 0;
   std::int64_t inner_ = 0;
   std::vector<std::int64_t> samples_;
   std::vector<double> t_, next_;
-  std::vector<scalar_type> host_;
-  detail::row_table<ode_row<scalar_type>, device_type> ode_rows_, start_rows_;
-  detail::row_table<affine_row<scalar_type>, device_type> signal_rows_;
-  detail::row_table<bootstrap_row<scalar_type>, device_type> loss_rows_;
-  detail::workspace<scalar_type, device_type> eps_, start_, x_, y_, y_next_, gradient_, sums_, partials_;
-  times_buffer<device_type, scalar_type> source_times_, target_times_, next_times_, teacher_times_;
+  row_table<ode_row<scalar_type>, device_type> ode_rows_;
+  row_table<bootstrap_row<scalar_type>, device_type> loss_rows_;
+  workspace<scalar_type, device_type> eps_, x_, y_, y_next_, gradient_;
+  times_buffer<device_type, scalar_type> teacher_times_;
+  student_call<Student, scalar_type, device_type> call_student_;
+  sample_losses<scalar_type, device_type> losses_;
   teacher_call<Teacher, condition_type, scalar_type, device_type> call_;
 };
 

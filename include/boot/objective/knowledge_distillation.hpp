@@ -41,13 +41,13 @@ class knowledge_distillation {
                          knowledge_distillation_options options = {}, Source source = {}, Distance distance = {})
       : teacher_(&teacher),
         student_(&student),
-        schedule_(std::move(schedule)),
+        schedule_(checked_schedule(std::move(schedule))),
         options_(options),
         source_(std::move(source)),
-        distance_(distance) {
+        distance_(distance),
+        call_student_(student, schedule_) {
     check_teacher<Teacher, device_type, condition_type, scalar_type>();
     check_student<Student, device_type, condition_type, scalar_type>();
-    validate_schedule(schedule_);
     const auto& o = options_;
     require(o.steps > 0, "boot: knowledge_distillation with {} teacher steps; needs at least 1, 16 is a good start",
             o.steps);
@@ -57,7 +57,6 @@ class knowledge_distillation {
         "and at least 1 at a time",
         o.pool, o.pool_batch);
     check_pair(teacher, student, o.limits);
-    signal_ = student_signal(student.prediction(), schedule_);
   }
   knowledge_distillation(Teacher&&, Student&, Schedule, knowledge_distillation_options = {}, Source = {},
                          Distance = {}) = delete;
@@ -96,7 +95,7 @@ class knowledge_distillation {
                                     static_cast<std::uint64_t>(samples_[i]), 0);
     }
     const std::int64_t step = stored ? pool_step : request.step;
-    const view<T, device_type> eps = eps_.get(dev, all), start = start_.get(dev, all), target = target_.get(dev, all);
+    const view<T, device_type> eps = eps_.get(dev, all), target = target_.get(dev, all);
     draw_noise(dev, request.seed, step, eps);
     const condition_type condition = source_(dev, request.seed, step, samples_);
     if (stored) {
@@ -107,30 +106,20 @@ class knowledge_distillation {
       endpoints(dev, eps, condition, target);
     }
 
-    auto& ode = start_rows_.host(total);
-    auto& signal = signal_rows_.host(total);
-    auto& rows = loss_rows_.host(total);
-    const double share = 1 / (static_cast<double>(n) * static_cast<double>(request.batch()));
-    for (std::size_t k = 0; k < rows.size(); ++k) {
-      ode[k] = {0, static_cast<T>(schedule_.sigma(schedule_.t_max())), 0, 0, 0, 0, 0};
-      signal[k] = {static_cast<T>(signal_.a), static_cast<T>(signal_.b), 0, 0, 0};
-      rows[k] = {0, 0, 0, 0, 0, 1, static_cast<T>(share), static_cast<T>(share * signal_.b), 0, 0};
-    }
-    for_each_element<T>(dev, start_op<T>{}, start_rows_.upload(dev), total, n, inputs<T>(eps.data()),
-                        outputs<T>(start.data()));
-    auto tape = student_->record(dev, view<const T, device_type>(start),
-                                 source_times_.set(dev, *student_, schedule_.t_max(), total),
-                                 target_times_.set(dev, *student_, schedule_.t_min(), total), condition);
+    call_student_.begin(dev, eps);
+    targets_.assign(static_cast<std::size_t>(total), schedule_.t_min());
     const view<T, device_type> y = y_.get(dev, all), gradient = gradient_.get(dev, all);
-    for_each_element<T>(dev, affine_op<T>{}, signal_rows_.upload(dev), total, n,
-                        inputs<T, T>(start.data(), tape.output().data()), outputs<T>(y.data()));
-    T* const sums = sums_.get(dev, {total}).data();
-    T* const scratch = partials_.get(dev, {element_partials(dev, total, n)}).data();
-    for_each_element<T>(dev, regression_op<T, Distance>{distance_}, loss_rows_.upload(dev), total, n,
-                        inputs<T, T>(y.data(), target.data()), outputs<T>(gradient.data()), sums, scratch);
+    auto tape = call_student_.record(dev, targets_, condition, y);
+    losses_.begin(dev, total, n);
+    const double share = 1 / (static_cast<double>(n) * static_cast<double>(request.batch()));
+    const bootstrap_row<T> row{0, 0, 0, 0, 0, 1, static_cast<T>(share), static_cast<T>(share * call_student_.slope()),
+                               0, 0};
+    for_each_element<T>(dev, regression_op<T, Distance>{distance_}, loss_rows_.upload(dev, row, total), total, n,
+                        inputs<T, T>(y.data(), target.data()), outputs<T>(gradient.data()), losses_.at(0),
+                        losses_.scratch());
     tape.backward(dev, gradient);
     loss_report report;
-    report.part[0] = {"knowledge_distillation", ordered_sum(dev, sums, total, host_)};
+    report.part[0] = {"knowledge_distillation", losses_.sum(dev, 0, total)};
     report.total = report.part[0].second;
     return report;
   }
@@ -177,16 +166,14 @@ class knowledge_distillation {
   knowledge_distillation_options options_;
   Source source_;
   Distance distance_;
-  affine_coefficients signal_;
   std::optional<std::uint64_t> pool_seed_;
   tensor<scalar_type, device_type> pool_;
   std::vector<std::int64_t> samples_;
-  std::vector<scalar_type> host_;
-  detail::row_table<ode_row<scalar_type>, device_type> start_rows_;
-  detail::row_table<affine_row<scalar_type>, device_type> signal_rows_;
-  detail::row_table<bootstrap_row<scalar_type>, device_type> loss_rows_;
-  detail::workspace<scalar_type, device_type> eps_, start_, target_, y_, gradient_, sums_, partials_;
-  times_buffer<device_type, scalar_type> source_times_, target_times_;
+  std::vector<double> targets_;
+  row_table<bootstrap_row<scalar_type>, device_type> loss_rows_;
+  workspace<scalar_type, device_type> eps_, target_, y_, gradient_;
+  student_call<Student, scalar_type, device_type> call_student_;
+  sample_losses<scalar_type, device_type> losses_;
   trajectory_type trajectory_;
 };
 

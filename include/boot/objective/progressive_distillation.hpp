@@ -52,7 +52,7 @@ class progressive_distillation {
                            progressive_distillation_options options = {}, Source source = {}, Distance distance = {})
       : teacher_(&teacher),
         student_(&student),
-        schedule_(std::move(schedule)),
+        schedule_(checked_schedule(std::move(schedule))),
         options_(std::move(options)),
         source_(std::move(source)),
         distance_(distance) {
@@ -64,7 +64,6 @@ class progressive_distillation {
         },
         "boot: progressive_distillation needs `student.clone(dev)`, const, returning a Student with a copy of the "
         "weights");
-    validate_schedule(schedule_);
     const auto& o = options_;
     require(o.first_steps > 0 && (o.first_steps & (o.first_steps - 1)) == 0,
             "boot: progressive_distillation first_steps = {}; needs a power of two, 16 is a good start", o.first_steps);
@@ -164,13 +163,13 @@ class progressive_distillation {
     const view<T, device_type> y = y_.get(dev, all), gradient = gradient_.get(dev, all);
     for_each_element<T>(dev, affine_op<T>{}, signal_rows_.upload(dev), total, n,
                         inputs<T, T>(x.data(), tape.output().data()), outputs<T>(y.data()));
-    T* const sums = sums_.get(dev, {total}).data();
-    T* const scratch = partials_.get(dev, {element_partials(dev, total, n)}).data();
+    losses_.begin(dev, total, n);
     for_each_element<T>(dev, regression_op<T, Distance>{distance_}, loss_rows_.upload(dev), total, n,
-                        inputs<T, T>(y.data(), target.data()), outputs<T>(gradient.data()), sums, scratch);
+                        inputs<T, T>(y.data(), target.data()), outputs<T>(gradient.data()), losses_.at(0),
+                        losses_.scratch());
     tape.backward(dev, gradient);
     loss_report report;
-    report.part[0] = {"progressive", ordered_sum(dev, sums, total, host_)};
+    report.part[0] = {"progressive", losses_.sum(dev, 0, total)};
     report.total = report.part[0].second;
     return report;
   }
@@ -243,7 +242,7 @@ class progressive_distillation {
                std::span<const std::int64_t>(samples_), f1);
     const condition_type condition = source_(dev, seed, phase_start, samples_);
     const double t_max = schedule_.t_max(), alpha_max = schedule_.alpha(t_max), sigma_max = schedule_.sigma(t_max);
-    for_each_element<T>(dev, start_op<T>{}, ode(dev, {0, static_cast<T>(sigma_max), 0, 0, 0, 0, 0}, many), many, n,
+    for_each_element<T>(dev, start_op<T>{}, ode_rows_.upload(dev, {0, static_cast<T>(sigma_max)}, many), many, n,
                         inputs<T>(f1.data()), outputs<T>(x.data()));
     for (std::int64_t i = 0; i < needed; ++i) {
       const double t = grid_time(schedule_, 2 * i, 2 * steps), m = grid_time(schedule_, 2 * i + 1, 2 * steps);
@@ -296,23 +295,14 @@ class progressive_distillation {
   void move(const device_type& dev, double t, double s, double step, view<const scalar_type, device_type> x,
             view<const scalar_type, device_type> f, view<scalar_type, device_type> out) {
     using T = scalar_type;
-    const auto* row = ode(dev,
-                          {0, 0, 0, 0, static_cast<T>(schedule_.sigma(s) / schedule_.sigma(t)),
-                           static_cast<T>(schedule_.alpha(s) * step), 0},
-                          x.batch());
+    const ode_row<T> factors{.x_factor = static_cast<T>(schedule_.sigma(s) / schedule_.sigma(t)),
+                             .f_factor = static_cast<T>(schedule_.alpha(s) * step)};
+    const auto* row = ode_rows_.upload(dev, factors, x.batch());
     for_each_element<T>(dev, ddim_op<T>{}, row, x.batch(), x.sample_size(), inputs<T, T>(x.data(), f.data()),
                         outputs<T>(out.data()));
   }
-  const ode_row<scalar_type>* ode(const device_type& dev, const ode_row<scalar_type>& row, std::int64_t count) {
-    auto& rows = ode_rows_.host(count);
-    std::fill(rows.begin(), rows.end(), row);
-    return ode_rows_.upload(dev);
-  }
   const affine_row<scalar_type>* affine(const device_type& dev, double a, double b, std::int64_t count) {
-    auto& rows = affine_rows_.host(count);
-    std::fill(rows.begin(), rows.end(),
-              affine_row<scalar_type>{static_cast<scalar_type>(a), static_cast<scalar_type>(b), 0, 0, 0});
-    return affine_rows_.upload(dev);
+    return affine_rows_.upload(dev, {static_cast<scalar_type>(a), static_cast<scalar_type>(b), 0, 0, 0}, count);
   }
 
   const Teacher* teacher_;
@@ -327,11 +317,11 @@ class progressive_distillation {
   view<const scalar_type, device_type> end_weights_;
   std::vector<std::int64_t> samples_;
   std::vector<double> t_, s_;
-  std::vector<scalar_type> host_;
-  detail::row_table<ode_row<scalar_type>, device_type> ode_rows_;
-  detail::row_table<affine_row<scalar_type>, device_type> affine_rows_, signal_rows_;
-  detail::row_table<bootstrap_row<scalar_type>, device_type> loss_rows_;
-  detail::workspace<scalar_type, device_type> x_, target_, way_, middle_, f1_, f2_, y_, gradient_, sums_, partials_;
+  row_table<ode_row<scalar_type>, device_type> ode_rows_;
+  row_table<affine_row<scalar_type>, device_type> affine_rows_, signal_rows_;
+  row_table<bootstrap_row<scalar_type>, device_type> loss_rows_;
+  workspace<scalar_type, device_type> x_, target_, way_, middle_, f1_, f2_, y_, gradient_;
+  sample_losses<scalar_type, device_type> losses_;
   times_buffer<device_type, scalar_type> source_times_, target_times_;
   trajectory_type trajectory_;
 };

@@ -26,13 +26,13 @@ class teacher_trajectory {
     const shape& all = eps.extents();
     const view<T, D> x = x_.get(dev, all), f1 = f1_.get(dev, all), f2 = f2_.get(dev, all);
     const double t_max = schedule.t_max(), alpha = schedule.alpha(t_max), sigma = schedule.sigma(t_max);
-    for_each_element<T>(dev, start_op<T>{}, ode(dev, {0, static_cast<T>(sigma), 0, 0, 0, 0, 0}, count), count, n,
+    for_each_element<T>(dev, start_op<T>{}, ode_rows_.upload(dev, {0, static_cast<T>(sigma)}, count), count, n,
                         inputs<T>(eps.data()), outputs<T>(x.data()));
     clean(dev, teacher, schedule, t_max, limits, x, condition, y);
     // Where alpha is 0 the start is sigma_T eps again, and so is its clean signal.
     if (alpha > 0) {
       for_each_element<T>(dev, perturb_op<T>{},
-                          ode(dev, {static_cast<T>(alpha), static_cast<T>(sigma), 0, 0, 0, 0, 0}, count), count, n,
+                          ode_rows_.upload(dev, {static_cast<T>(alpha), static_cast<T>(sigma)}, count), count, n,
                           inputs<T, T>(y.data(), eps.data()), outputs<T>(x.data()));
       clean(dev, teacher, schedule, t_max, limits, x, condition, f1);
     } else {
@@ -42,10 +42,9 @@ class teacher_trajectory {
       const double t = grid_time(schedule, i, steps), s = grid_time(schedule, i + 1, steps);
       if (i > 0) clean(dev, teacher, schedule, t, limits, x, condition, f1);
       const double step = signal_step(schedule, t, s);
-      const auto* row = ode(dev,
-                            {static_cast<T>(schedule.alpha(s)), static_cast<T>(schedule.sigma(s)), static_cast<T>(step),
-                             static_cast<T>(heun_factor(step)), 0, 0, 0},
-                            count);
+      const ode_row<T> numbers{static_cast<T>(schedule.alpha(s)), static_cast<T>(schedule.sigma(s)),
+                               static_cast<T>(step), static_cast<T>(heun_factor(step))};
+      const auto* row = ode_rows_.upload(dev, numbers, count);
       for_each_element<T>(dev, signal_euler_op<T>{}, row, count, n, inputs<T, T, T>(y.data(), f1.data(), eps.data()),
                           outputs<T, T>(y.data(), x.data()));
       if (solver == target_solver::euler) continue;
@@ -77,15 +76,9 @@ class teacher_trajectory {
   }
 
  private:
-  const ode_row<T>* ode(const D& dev, const ode_row<T>& row, std::int64_t count) {
-    auto& rows = ode_rows_.host(count);
-    std::fill(rows.begin(), rows.end(), row);
-    return ode_rows_.upload(dev);
-  }
-
-  detail::workspace<T, D> x_, f1_, f2_;
-  detail::row_table<ode_row<T>, D> ode_rows_;
-  detail::row_table<affine_row<T>, D> affine_rows_;
+  workspace<T, D> x_, f1_, f2_;
+  row_table<ode_row<T>, D> ode_rows_;
+  row_table<affine_row<T>, D> affine_rows_;
   times_buffer<D, T> times_;
   teacher_call<Teacher, Condition, T, D> call_;
 };

@@ -30,7 +30,6 @@ requires has_student_predict<Student, D, C, T> sampler_report one_step_sample(
     const D& dev, const Student& student, const Schedule& schedule, const C& condition,
     const std::type_identity_t<start_noise<T, D>>& noise, const one_step_options& options, view<T, D> out,
     std::type_identity_t<view<T, D>> x_out = {}, std::type_identity_t<sampler_buffers<T, D>>* buffers = nullptr) {
-  using memory = sampler_buffers<T, D>;
   const double t_max = schedule.t_max(), target = options.t_target.value_or(schedule.t_min());
   require(target >= schedule.t_min() && target <= t_max,
           "boot: one_step_sample got t_target = {}; the schedule runs from t_min = {} to t_max = {}", target,
@@ -43,23 +42,22 @@ requires has_student_predict<Student, D, C, T> sampler_report one_step_sample(
           options.batch);
   detail::check_sampler_shapes("one_step_sample", student.sample_shape(), noise, out, x_out);
   const auto ab = clean_signal_at(student.prediction(), schedule, t_max);
-  memory own;
-  memory& b = buffers != nullptr ? *buffers : own;
+  sampler_buffers<T, D> own;
+  sampler_buffers<T, D>& b = buffers != nullptr ? *buffers : own;
   const std::int64_t n = out.sample_size();
   for (std::int64_t first = 0; first < out.batch(); first += options.batch) {
     const std::int64_t count = (std::min)(options.batch, out.batch() - first);
-    const view<T, D> y = out.rows(first, count), x = memory::grown(dev, b.x, y.extents());
+    const view<T, D> y = out.rows(first, count), x = b.x.get(dev, y.extents());
     const view<const T, D> eps = detail::noise_rows(dev, noise, first, y, b);
     const auto row = [&](double t) {
-      const ode_row<T> r{static_cast<T>(schedule.alpha(t)), static_cast<T>(schedule.sigma(t)), 0, 0, 0, 0, 0};
-      return memory::rows(dev, b.ode, b.host_ode, r, count);
+      return b.ode.upload(dev, {static_cast<T>(schedule.alpha(t)), static_cast<T>(schedule.sigma(t))}, count);
     };
     for_each_element<T>(dev, start_op<T>{}, row(t_max), count, n, inputs<T>(eps.data()), outputs<T>(x.data()));
     student.predict(dev, view<const T, D>(x), b.times.set(dev, student, t_max, count),
                     b.target_times.set(dev, student, target, count), condition.rows(first, count), y);
     const affine_row<T> map{static_cast<T>(ab.a), static_cast<T>(ab.b), 0, static_cast<T>(options.low),
                             static_cast<T>(options.high)};
-    for_each_element<T>(dev, clean_signal_op<T>{}, memory::rows(dev, b.affine, b.host_affine, map, count), count, n,
+    for_each_element<T>(dev, clean_signal_op<T>{}, b.affine.upload(dev, map, count), count, n,
                         inputs<T, T, T>(x.data(), y.data(), y.data()), outputs<T>(y.data()));
     if (!x_out.empty())
       for_each_element<T>(dev, perturb_op<T>{}, row(target), count, n, inputs<T, T>(y.data(), eps.data()),

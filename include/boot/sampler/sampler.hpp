@@ -8,6 +8,7 @@
 #include <boot/kernel/op/signal_ode.hpp>
 #include <boot/model/teacher.hpp>
 #include <boot/sampler/time_grid.hpp>
+#include <boot/tensor/workspace.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -101,35 +102,11 @@ struct sampler_report {
 /// Memory of a sampler. Keep one and pass it to calls of the same sizes: they then allocate nothing on the device.
 template <ComputeScalar T, Device D>
 struct sampler_buffers {
-  /// Grows to the largest size asked for.
-  template <class E>
-  static view<E, D> grown(const D& dev, tensor<E, D>& memory, const shape& extents) {
-    if (memory.size() < extents.size()) memory = tensor<E, D>(dev, {extents.size()});
-    return {memory.data(), extents};
-  }
-  /// `count` times the same row of numbers, on the device.
-  template <class Row>
-  static const Row* rows(const D& dev, tensor<Row, D>& memory, std::vector<Row>& host, const Row& row,
-                         std::int64_t count) {
-    host.assign(static_cast<std::size_t>(count), row);
-    return upload(dev, memory, host);
-  }
-  /// Rows of numbers, on the device.
-  template <class Row>
-  static const Row* upload(const D& dev, tensor<Row, D>& memory, const std::vector<Row>& host) {
-    const auto count = static_cast<std::int64_t>(host.size());
-    if (memory.size() < count) memory = tensor<Row, D>(dev, {count});
-    if (count > 0) copy_from_host(dev, host.data(), memory.data(), host.size() * sizeof(Row));
-    return memory.data();
-  }
-
-  tensor<T, D> x, eps, fresh, f, raw, other, out_c, out_n, quantile;  ///< [chunk, sample...]
-  tensor<ode_row<T>, D> ode;                                          ///< step table
-  tensor<affine_row<T>, D> affine;                                    ///< step table
-  std::vector<ode_row<T>> host_ode;                                   ///< step table on the host
-  std::vector<affine_row<T>> host_affine;                             ///< step table on the host
-  std::vector<std::int64_t> samples;                                  ///< numbers of the chunk's samples
-  times_buffer<D, T> times, target_times;                             ///< of the chunk
+  workspace<T, D> x, eps, fresh, f, raw, other, out_c, out_n, quantile;  ///< [chunk, sample...]
+  row_table<ode_row<T>, D> ode;                                          ///< step table
+  row_table<affine_row<T>, D> affine;                                    ///< step table
+  std::vector<std::int64_t> samples;                                     ///< numbers of the chunk's samples
+  times_buffer<D, T> times, target_times;                                ///< of the chunk
 };
 
 namespace detail {
@@ -186,7 +163,7 @@ view<const T, D> noise_rows(const D& dev, const start_noise<T, D>& noise, std::i
   if (!noise.drawn()) return noise.given().rows(first, y.batch());
   b.samples.resize(static_cast<std::size_t>(y.batch()));
   std::iota(b.samples.begin(), b.samples.end(), noise.from().first + first);
-  const view<T, D> eps = sampler_buffers<T, D>::grown(dev, b.eps, y.extents());
+  const view<T, D> eps = b.eps.get(dev, y.extents());
   fill_noise(dev, counter_key{noise.from().seed, stream::noise, 0}, std::span<const std::int64_t>(b.samples), eps);
   return eps;
 }
@@ -203,10 +180,8 @@ std::int64_t calls_of(const Teacher& teacher) {
 template <class Teacher, class Schedule, class C, class T, class D>
 class sampler_walk {
  public:
-  using buffers_type = sampler_buffers<T, D>;
-
   sampler_walk(const D& dev, const Teacher& teacher, const Schedule& schedule, const sampler_options& options,
-               buffers_type& buffers)
+               sampler_buffers<T, D>& buffers)
       : dev_(dev), teacher_(teacher), schedule_(schedule), options_(options), b_(buffers), kind_(teacher.prediction()) {
     limited_ = options.threshold > 0 || !std::isinf(options.low) || !std::isinf(options.high);
   }
@@ -217,13 +192,13 @@ class sampler_walk {
     y_ = y;
     count_ = y.batch();
     n_ = y.sample_size();
-    x_ = x.empty() ? buffers_type::grown(dev_, b_.x, y.extents()) : x;
+    x_ = x.empty() ? b_.x.get(dev_, y.extents()) : x;
     fresh_from_ = noise.drawn() ? noise.from() : options_.renoise;
     eps_ = noise_rows(dev_, noise, first, y, b_);
     b_.samples.resize(static_cast<std::size_t>(count_));
     std::iota(b_.samples.begin(), b_.samples.end(), fresh_from_.first + first);
-    f_ = buffers_type::grown(dev_, b_.f, y.extents());
-    other_ = buffers_type::grown(dev_, b_.other, y.extents());
+    f_ = b_.f.get(dev_, y.extents());
+    other_ = b_.other.get(dev_, y.extents());
     f_known_ = false;
   }
   /// Starts at time t as the options say.
@@ -246,34 +221,35 @@ class sampler_walk {
     if (std::exchange(f_known_, false)) return;
     const auto& when = b_.times.set(dev_, teacher_, t, count_);
     const view<const T, D> x = x_;
-    const view<T, D> out_c = buffers_type::grown(dev_, b_.out_c, x.extents());
+    const view<T, D> out_c = b_.out_c.get(dev_, x.extents());
     view<T, D> out_n = out_c;
     const auto ab = clean_signal_at(kind_, schedule_, t);
     const bool clip_here = options_.threshold == 0;
     const T low = clip_here ? static_cast<T>(options_.low) : -infinity,
             high = clip_here ? static_cast<T>(options_.high) : infinity;
-    affine_row<T> row{static_cast<T>(ab.a), static_cast<T>(ab.b), 0, low, high};
-    b_.host_affine.assign(static_cast<std::size_t>(count_), row);
+    const affine_row<T> row{static_cast<T>(ab.a), static_cast<T>(ab.b), 0, low, high};
+    auto& rows = b_.affine.host(count_);
+    std::fill(rows.begin(), rows.end(), row);
     if constexpr (GuidedTeacher<Teacher, D, C, T>) {
-      out_n = buffers_type::grown(dev_, b_.out_n, x.extents());
+      out_n = b_.out_n.get(dev_, x.extents());
       teacher_.predict_pair(dev_, x, when, *condition_, out_c, out_n);
       for (std::int64_t i = 0; i < count_; ++i)
-        b_.host_affine[static_cast<std::size_t>(i)].guidance = static_cast<T>(teacher_.guidance(*condition_, i));
+        rows[static_cast<std::size_t>(i)].guidance = static_cast<T>(teacher_.guidance(*condition_, i));
     } else {
       teacher_.predict(dev_, x, when, *condition_, out_c);
     }
     report.teacher_samples += count_ * calls_of<Teacher, C, T, D>(teacher_);
     const auto make = [&](view<T, D> into) {
-      for_each_element<T>(dev_, clean_signal_op<T>{}, buffers_type::upload(dev_, b_.affine, b_.host_affine), count_, n_,
+      for_each_element<T>(dev_, clean_signal_op<T>{}, b_.affine.upload(dev_), count_, n_,
                           inputs<T, T, T>(x.data(), out_c.data(), out_n.data()), outputs<T>(into.data()));
     };
     make(f_);
     if (keeps_raw()) {
-      for (auto& r : b_.host_affine) {
+      for (auto& r : rows) {
         r.low = -infinity;
         r.high = infinity;
       }
-      make(buffers_type::grown(dev_, b_.raw, x.extents()));
+      make(b_.raw.get(dev_, x.extents()));
     }
     if (options_.threshold > 0) threshold();
   }
@@ -290,7 +266,7 @@ class sampler_walk {
       mix_noise(q, std::sqrt(p2), index);
     }
     const bool raw = keeps_raw();
-    const view<T, D> f = raw ? buffers_type::grown(dev_, b_.raw, y_.extents()) : f_;
+    const view<T, D> f = raw ? b_.raw.get(dev_, y_.extents()) : f_;
     for_each_element<T>(dev_, signal_euler_op<T>{}, ode(s, step, 0), count_, n_,
                         inputs<T, T, T>(y_.data(), f.data(), eps_.data()), outputs<T, T>(y_.data(), x_.data()));
     if (raw) add(s, 1, f, f_);
@@ -317,29 +293,28 @@ class sampler_walk {
 
   [[nodiscard]] bool keeps_raw() const noexcept { return limited_ && !options_.recompute_noise; }
   const ode_row<T>* ode(double t, double step, double heun) {
-    return buffers_type::rows(dev_, b_.ode, b_.host_ode,
-                              ode_row<T>{static_cast<T>(schedule_.alpha(t)), static_cast<T>(schedule_.sigma(t)),
-                                         static_cast<T>(step), static_cast<T>(heun), 0, 0, 0},
-                              count_);
+    return b_.ode.upload(dev_,
+                         {static_cast<T>(schedule_.alpha(t)), static_cast<T>(schedule_.sigma(t)), static_cast<T>(step),
+                          static_cast<T>(heun)},
+                         count_);
   }
   void perturb(double t) {
     for_each_element<T>(dev_, perturb_op<T>{}, ode(t, 0, 0), count_, n_, inputs<T, T>(y_.data(), eps_.data()),
                         outputs<T>(x_.data()));
   }
   void threshold() {
-    const view<T, D> q = buffers_type::grown(dev_, b_.quantile, {count_});
+    const view<T, D> q = b_.quantile.get(dev_, {count_});
     abs_quantile(dev_, options_.threshold, T{1}, view<const T, D>(f_), q.data());
     for_each_element<T>(dev_, threshold_op<T>{}, static_cast<const T*>(q.data()), count_, n_, inputs<T>(f_.data()),
                         outputs<T>(f_.data()));
   }
   void mix_noise(double q, double p, std::int64_t index) {
-    const view<T, D> fresh = buffers_type::grown(dev_, b_.fresh, y_.extents());
-    const view<T, D> eps = buffers_type::grown(dev_, b_.eps, y_.extents());
+    const view<T, D> fresh = b_.fresh.get(dev_, y_.extents());
+    const view<T, D> eps = b_.eps.get(dev_, y_.extents());
     fill_noise(dev_, counter_key{fresh_from_.seed, stream::renoise, static_cast<std::uint64_t>(index)},
                std::span<const std::int64_t>(b_.samples), fresh);
-    const ode_row<T> row{static_cast<T>(q), static_cast<T>(p), 0, 0, 0, 0, 0};
-    for_each_element<T>(dev_, perturb_op<T>{}, buffers_type::rows(dev_, b_.ode, b_.host_ode, row, count_), count_, n_,
-                        inputs<T, T>(eps_.data(), fresh.data()), outputs<T>(eps.data()));
+    for_each_element<T>(dev_, perturb_op<T>{}, b_.ode.upload(dev_, {static_cast<T>(q), static_cast<T>(p)}, count_),
+                        count_, n_, inputs<T, T>(eps_.data(), fresh.data()), outputs<T>(eps.data()));
     eps_ = eps;
   }
 
@@ -347,7 +322,7 @@ class sampler_walk {
   const Teacher& teacher_;
   const Schedule& schedule_;
   const sampler_options& options_;
-  buffers_type& b_;
+  sampler_buffers<T, D>& b_;
   prediction kind_;
   const C* condition_ = nullptr;
   view<T, D> y_, x_, f_, other_;

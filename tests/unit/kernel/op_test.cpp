@@ -129,7 +129,7 @@ TEST_CASE("clean_signal_op, affine_op and threshold_op", "[kernel]") {
 TEST_CASE("Steps along the trajectory", "[kernel]") {
   using row = boot::ode_row<float>;
   const std::vector<row> rows = {
-      {.8f, .6f, .2f, -.1f, .9f, .15f, .3f}, {0.f, 1.f, 1.f, 0.f, 1.f, 0.f, 0.f}, {1.f, 0.f, 0.f, 0.f, 0.f, 1.f, 1.f}};
+      {.8f, .6f, .2f, -.1f, .9f, .15f}, {0.f, 1.f, 1.f, 0.f, 1.f, 0.f}, {1.f, 0.f, 0.f, 0.f, 0.f, 1.f}};
   const auto x_of = [](const row& p, traced y, double eps) {
     return traced(wide(p.alpha)) * y + traced(wide(p.sigma)) * eps;
   };
@@ -157,12 +157,6 @@ TEST_CASE("Steps along the trajectory", "[kernel]") {
                    types<float>{}, [](const row& p, double x, double f) {
                      return expected<1>{{traced(wide(p.x_factor)) * x + traced(wide(p.f_factor)) * f}, 0};
                    });
-  check_everywhere(
-      boot::stochastic_op<float>{}, rows, types<float, float, float>{}, types<float>{}, types<float, bf16, bf16>{},
-      types<bf16>{}, [](const row& p, double x, double f, double z) {
-        return expected<1>{
-            {traced(wide(p.x_factor)) * x + traced(wide(p.f_factor)) * f + traced(wide(p.noise_factor)) * z}, 0};
-      });
 }
 
 TEST_CASE("NaN in any input reaches the output, and only that element's", "[kernel]") {

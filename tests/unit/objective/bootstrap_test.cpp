@@ -307,7 +307,7 @@ TEST_CASE("bootstrap: noise may be given instead of drawn", "[objective][bootstr
   boot::loss_report drawn, given, other;
   const vec g = run(loss, whole, drawn);
   std::vector<std::int64_t> order;  // boundary samples behind the others
-  boot::boundary_samples(0.25).lay_out(whole, order);
+  boot::boundary_samples("bootstrap", 0.5, 0.25).lay_out(whole, order);
   vec eps;
   for (const std::int64_t i : order)
     for (const double v : noise(whole.seed, whole.step, i)) eps.push_back(v);

@@ -62,7 +62,7 @@ TEST_CASE("objective: a report knows NaN and infinity", "[objective]") {
 
 TEST_CASE("objective: boundary samples are spread evenly and belong to numbers, not to parts", "[objective]") {
   for (const double fraction : {0.0, 0.1, 0.25, 1.0 / 3, 0.5, 0.9, 1.0}) {
-    const boot::boundary_samples b(fraction);
+    const boot::boundary_samples b("this", 1, fraction);
     std::int64_t seen = 0;
     for (std::int64_t i = 0; i < 1000; ++i) {
       CHECK(b.before(i) == seen);
@@ -77,6 +77,11 @@ TEST_CASE("objective: boundary samples are spread evenly and belong to numbers, 
     std::sort(all.begin(), all.end());
     for (std::size_t i = 0; i < all.size(); ++i) REQUIRE(all[i] == static_cast<std::int64_t>(i) + 3);
   }
+  CHECK(boot::boundary_samples("this", 0, 0.5).fraction() == 0);
+  CHECK_THROWS_WITH(boot::boundary_samples("this", -1, 0.5),
+                    Catch::Matchers::ContainsSubstring("this boundary_weight = -1"));
+  CHECK_THROWS_WITH(boot::boundary_samples("this", 1, 1.5),
+                    Catch::Matchers::ContainsSubstring("this boundary_fraction = 1.5"));
 }
 
 TEST_CASE("objective: the same request gives the same bits, another seed or step another loss", "[objective]") {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/// Steps along the deterministic trajectory: re-noising, Signal-ODE Euler and Heun, the DDIM update, stochastic updates.
+/// Steps along the deterministic trajectory: re-noising, Signal-ODE Euler and Heun, the DDIM update.
 #pragma once
 
 #include <boot/config.hpp>
@@ -10,10 +10,10 @@ namespace boot::inline v0 {
 /// One sample's numbers for a step from t to s < t, computed on the host in float64.
 template <class T>
 struct ode_row {
-  T alpha, sigma;                      ///< of the time re-noised to
-  T step;                              ///< D = 1 - r_s / r_t
-  T heun;                              ///< 1 + D / ln(1 - D)
-  T x_factor, f_factor, noise_factor;  ///< x_s = x_factor x_t + f_factor f + noise_factor z
+  T alpha = 0, sigma = 0;        ///< of the time re-noised to
+  T step = 0;                    ///< D = 1 - r_s / r_t
+  T heun = 0;                    ///< 1 + D / ln(1 - D)
+  T x_factor = 0, f_factor = 0;  ///< x_s = x_factor x_t + f_factor f
 };
 
 /// x = alpha y + sigma eps. Inputs: y, eps. Output: x.
@@ -62,15 +62,6 @@ struct ddim_op {
   /// One element.
   BOOT_HD BOOT_FORCE_INLINE element_result<1, T> operator()(const ode_row<T>& p, T x, T f) const noexcept {
     return {{p.x_factor * x + p.f_factor * f}, T{0}};
-  }
-};
-
-/// x_s = x_factor x_t + f_factor f + noise_factor z: DDIM with eta > 0, DDPM. Inputs: x_t, f, z. Output: x_s.
-template <class T>
-struct stochastic_op {
-  /// One element.
-  BOOT_HD BOOT_FORCE_INLINE element_result<1, T> operator()(const ode_row<T>& p, T x, T f, T z) const noexcept {
-    return {{p.x_factor * x + p.f_factor * f + p.noise_factor * z}, T{0}};
   }
 };
 

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -42,6 +43,29 @@ namespace detail {
   for (int i = 0; i < s.rank(); ++i) extents.push_back(s[i]);
   return extents;
 }
+/// The extents a parameter has in a file.
+[[nodiscard]] inline std::vector<std::int64_t> file_extents(const shape& s, boot::file_order order) {
+  if (order == boot::file_order::as_is) return extents_of(s);
+  return {s[0], s[3], s[1], s[2]};
+}
+/// Copies [out, height, width, in] to [out, in, height, width], or back.
+template <class T>
+void copy_ohwi(const shape& s, const T* from, T* to, bool back) {
+  const std::int64_t pixels = s[1] * s[2], in = s[3];
+  for (std::int64_t o = 0; o < s[0]; ++o, from += pixels * in, to += pixels * in)
+    for (std::int64_t p = 0; p < pixels; ++p)
+      for (std::int64_t i = 0; i < in; ++i)
+        if (back) {
+          to[p * in + i] = from[i * pixels + p];
+        } else {
+          to[i * pixels + p] = from[p * in + i];
+        }
+}
+/// A checkpoint holds a run's arrays as they lie in memory, convolutions included.
+[[nodiscard]] inline bool holds_memory_order(const safetensors_file& file) {
+  const auto it = file.metadata().find("format");
+  return it != file.metadata().end() && it->second.compare(0, 16, "boot-checkpoint-") == 0;
+}
 inline void require_layout(const char* where, const parameter_layout& layout, std::int64_t elements) {
   require(elements == layout.size(),
           "boot: {} got {} values for a layout of {} elements; give the values of this network", where, elements,
@@ -49,24 +73,46 @@ inline void require_layout(const char* where, const parameter_layout& layout, st
 }
 }  // namespace detail
 
-/// The tensors of a parameter file; `values` is the flat array of the layout and must outlive them. For files that hold
-/// more than one set, such as checkpoints.
-[[nodiscard]] inline std::vector<safetensors_entry> parameter_entries(const parameter_layout& layout,
-                                                                      view<const float, cpu> values,
-                                                                      file_dtype dtype = file_dtype::f32,
-                                                                      std::string_view prefix = {}) {
-  detail::require_layout("parameter_entries()", layout, values.size());
-  std::vector<safetensors_entry> entries;
-  for (const auto& e : layout.entries()) {
-    const std::span<const float> part(values.data() + e.offset, static_cast<std::size_t>(e.extents.size()));
-    entries.push_back(entry_of_floats(std::string(prefix) + e.name, detail::extents_of(e.extents), part, dtype));
+/// The tensors of a parameter file: entries for write_safetensors(), and the numbers of those that lie in another order
+/// in memory. A copy shares these numbers.
+class parameter_tensors : public std::vector<safetensors_entry> {
+ public:
+  using std::vector<safetensors_entry>::vector;
+  /// Adds a parameter's values, copied if the file has another order.
+  void add(std::string name, const parameter_entry& e, std::span<const float> values, file_dtype dtype) {
+    if (e.order == file_order::ohwi_as_oihw) {
+      std::vector<float> copy(values.size());
+      detail::copy_ohwi(e.extents, values.data(), copy.data(), false);
+      values = *owned_.emplace_back(std::make_shared<const std::vector<float>>(std::move(copy)));
+    }
+    push_back(entry_of_floats(std::move(name), detail::file_extents(e.extents, e.order), values, dtype));
   }
-  return entries;
+  /// Adds another set, for a file that holds several; its numbers live on here.
+  void append(const parameter_tensors& more) {
+    insert(end(), more.begin(), more.end());
+    owned_.insert(owned_.end(), more.owned_.begin(), more.owned_.end());
+  }
+
+ private:
+  std::vector<std::shared_ptr<const std::vector<float>>> owned_;
+};
+
+/// The tensors of a parameter file; `values` is the flat array of the layout and must outlive them, and they must
+/// outlive entries taken out of them. For files that hold more than one set, such as checkpoints.
+[[nodiscard]] inline parameter_tensors parameter_entries(const parameter_layout& layout, view<const float, cpu> values,
+                                                         file_dtype dtype = file_dtype::f32,
+                                                         std::string_view prefix = {}) {
+  detail::require_layout("parameter_entries()", layout, values.size());
+  parameter_tensors tensors;
+  for (const auto& e : layout.entries())
+    tensors.add(std::string(prefix) + e.name, e, {values.data() + e.offset, static_cast<std::size_t>(e.extents.size())},
+                dtype);
+  return tensors;
 }
 
 /// Writes parameters to a safetensors file, at once or not at all. `values` is the flat array of the layout (weights,
-/// or an average of them), on the host. Throws boot::error for a wrong size, a type other than F32, BF16, F16, and disk
-/// errors.
+/// or an average of them), on the host. The weights of convolutions are stored as [out, in, k, k]. Throws boot::error
+/// for a wrong size, a type other than F32, BF16, F16, and disk errors.
 inline void save_parameters(const std::string& path, const parameter_layout& layout, view<const float, cpu> values,
                             const save_options& options = {}) {
   write_safetensors(path, parameter_entries(layout, values, options.dtype, options.prefix), options.metadata);
@@ -74,10 +120,13 @@ inline void save_parameters(const std::string& path, const parameter_layout& lay
 
 /// Reads the parameters of a layout from an open file into `values`, the flat array of the layout. Strict: the file
 /// must hold every name, in its shape and a float type, and no other name under the prefix; otherwise boot::error is
-/// thrown and `values` is as it was.
+/// thrown and `values` is as it was. The weights of convolutions are [out, in, k, k] in the file, but in a checkpoint,
+/// which holds arrays as they lie in memory.
 inline void load_parameters(const safetensors_file& file, const parameter_layout& layout, view<float, cpu> values,
                             const load_options& options = {}) {
   detail::require_layout("load_parameters()", layout, values.size());
+  const bool as_in_memory = detail::holds_memory_order(file);
+  const auto order_of = [&](const parameter_entry& e) { return as_in_memory ? file_order::as_is : e.order; };
   std::vector<std::string> missing, misfit, foreign, unexpected;
   std::vector<std::string> wanted;
   for (const auto& e : layout.entries()) {
@@ -85,9 +134,9 @@ inline void load_parameters(const safetensors_file& file, const parameter_layout
     const safetensors_tensor* t = file.find(wanted.back());
     if (t == nullptr) {
       missing.push_back("'" + wanted.back() + "'");
-    } else if (t->shape != detail::extents_of(e.extents)) {
+    } else if (const auto needed = detail::file_extents(e.extents, order_of(e)); t->shape != needed) {
       misfit.push_back(fmt::format("'{}' is {} in the file, {} in the network", wanted.back(),
-                                   detail::extents_text(t->shape), to_string(e.extents)));
+                                   detail::extents_text(t->shape), detail::extents_text(needed)));
     } else if (t->dtype != file_dtype::f32 && t->dtype != file_dtype::f16 && t->dtype != file_dtype::bf16 &&
                t->dtype != file_dtype::f64) {
       foreign.push_back(fmt::format("'{}' is {}", wanted.back(), to_string(t->dtype)));
@@ -112,10 +161,18 @@ inline void load_parameters(const safetensors_file& file, const parameter_layout
           file.path(), layout.entries().size(), wrong,
           missing.size() == layout.entries().size() ? ", or give the prefix of its names" : "");
   std::vector<float> staged(static_cast<std::size_t>(layout.size()), 0.0f);
-  for (const auto& e : layout.entries())
-    file.read_floats(file.at(options.prefix + e.name),
-                     std::span<float>(staged).subspan(static_cast<std::size_t>(e.offset),
-                                                      static_cast<std::size_t>(e.extents.size())));
+  std::vector<float> other;
+  for (const auto& e : layout.entries()) {
+    const auto n = static_cast<std::size_t>(e.extents.size());
+    const auto place = std::span<float>(staged).subspan(static_cast<std::size_t>(e.offset), n);
+    if (order_of(e) == file_order::as_is) {
+      file.read_floats(file.at(options.prefix + e.name), place);
+    } else {
+      other.resize(n);
+      file.read_floats(file.at(options.prefix + e.name), other);
+      detail::copy_ohwi(e.extents, other.data(), place.data(), true);
+    }
+  }
   if (!staged.empty()) copy_bytes(cpu{}, staged.data(), values.data(), staged.size() * sizeof(float));
 }
 

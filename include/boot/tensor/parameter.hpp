@@ -23,12 +23,19 @@ struct initializer {
   double value = 0;            ///< its number
 };
 
+/// In which order a parameter's numbers stand in a file.
+enum class file_order {
+  as_is,        ///< as in memory
+  ohwi_as_oihw  ///< a convolution's weight: [out, k, k, in] in memory, [out, in, k, k] in files, as PyTorch has it
+};
+
 /// A parameter as a network holds it: what it is, and, once laid out, where it lies in every flat array.
 struct parameter {
-  shape extents;            ///< its shape; rank 0 with index -1 means "not there"
-  initializer init;         ///< its first values
-  int index = -1;           ///< position in the layout, set by parameter_layout
-  std::int64_t offset = 0;  ///< first element in the flat arrays, set by parameter_layout
+  shape extents;                         ///< its shape; rank 0 with index -1 means "not there"
+  initializer init;                      ///< its first values
+  int index = -1;                        ///< position in the layout, set by parameter_layout
+  std::int64_t offset = 0;               ///< first element in the flat arrays, set by parameter_layout
+  file_order order = file_order::as_is;  ///< its order in files
 };
 
 /// Factors shared by a set of parameters.
@@ -41,11 +48,12 @@ struct parameter_group {
 
 /// One parameter of a layout.
 struct parameter_entry {
-  std::string name;         ///< dotted path, "layers.0.weight"
-  shape extents;            ///< shape
-  initializer init;         ///< first values
-  std::int64_t offset = 0;  ///< first element in the flat arrays
-  int group = 0;            ///< index into groups()
+  std::string name;                      ///< dotted path, "layers.0.weight"
+  shape extents;                         ///< shape
+  initializer init;                      ///< first values
+  std::int64_t offset = 0;               ///< first element in the flat arrays
+  int group = 0;                         ///< index into groups()
+  file_order order = file_order::as_is;  ///< its order in files
 };
 
 namespace detail {
@@ -101,7 +109,10 @@ class parameter_layout {
       require(find(name) < 0, "boot: two parameters are called '{}'; give each a name of its own in visit()", name);
       p.index = static_cast<int>(entries_.size());
       p.offset = size_;
-      entries_.push_back({name, p.extents, p.init, size_, 0});
+      require(p.order == file_order::as_is || p.extents.rank() == 4,
+              "boot: parameter '{}' of shape {} is to be stored as OIHW; that order is for shapes [out, k, k, in]",
+              name, to_string(p.extents));
+      entries_.push_back({name, p.extents, p.init, size_, 0, p.order});
       size_ += (p.extents.size() + alignment - 1) / alignment * alignment;
     });
   }

@@ -8,6 +8,9 @@
 #include <cmath>
 #include <random>
 #include <set>
+#include <span>
+#include <string>
+#include <vector>
 
 using boot_test::message_of;
 using boot_test::temporary_folder;
@@ -41,7 +44,23 @@ struct net {
   }
 };
 
-boot::parameter_arena<float, boot::cpu> random_arena(net network) {
+/// A convolution's parameters: in = 3 and k = 3, so that memory and file have the same extents in different places.
+struct convolution {
+  boot::parameter weight, bias;
+  explicit convolution(std::int64_t out = 2, std::int64_t k = 3, std::int64_t in = 3) {
+    weight.extents = {out, k, k, in};
+    weight.order = boot::file_order::ohwi_as_oihw;
+    bias.extents = {out};
+  }
+  template <class V>
+  void visit(V& v) {
+    v("weight", weight);
+    v("bias", bias);
+  }
+};
+
+template <class Network>
+boot::parameter_arena<float, boot::cpu> random_arena(Network network) {
   boot::parameter_arena<float, boot::cpu> arena(boot::cpu{}, boot::parameter_layout(network));
   std::mt19937_64 random(std::random_device{}());
   std::normal_distribution<float> normal;
@@ -91,8 +110,7 @@ TEST_CASE("a prefix lets several sets share a file", "[io][parameters]") {
   const temporary_folder folder;
   const auto one = random_arena(net()), two = random_arena(net());
   auto entries = boot::parameter_entries(one.layout(), one.values(), boot::file_dtype::f32, "student.");
-  for (auto& e : boot::parameter_entries(two.layout(), two.values(), boot::file_dtype::f32, "average."))
-    entries.push_back(e);
+  entries.append(boot::parameter_entries(two.layout(), two.values(), boot::file_dtype::f32, "average."));
   boot::write_safetensors(folder.path("both"), entries);
   auto loaded = random_arena(net());
   boot::load_parameters(folder.path("both"), loaded, {.prefix = "average."});
@@ -124,6 +142,91 @@ TEST_CASE("what does not fit is listed, at most five names, and nothing is chang
              ContainsSubstring("2 unexpected: 'layers.3.") && !ContainsSubstring("missing"));
   CHECK_THAT(refused(net(4, 3), net(3, 3)), ContainsSubstring("a network of 7 parameters: 2 of another shape") &&
                                                 ContainsSubstring("Use the network the file was written for"));
+}
+
+TEST_CASE("weights of convolutions are stored as [out, in, k, k]", "[io][parameters]") {
+  const temporary_folder folder;
+  for (const std::int64_t in : {1, 3, 4}) {
+    const auto saved = random_arena(convolution(2, 3, in));
+    for (const auto d : {boot::file_dtype::f32, boot::file_dtype::bf16}) {
+      boot::save_parameters(folder.path("p"), saved.layout(), saved.values(), {.dtype = d});
+      const auto file = boot::safetensors_file::open(folder.path("p"));
+      CHECK(file.at("weight").shape == std::vector<std::int64_t>{2, in, 3, 3});
+      CHECK(file.at("bias").shape == std::vector<std::int64_t>{2});
+      const auto stored = file.read_floats("weight");
+      auto loaded = random_arena(convolution(2, 3, in));
+      boot::load_parameters(folder.path("p"), loaded);
+      int unequal = 0;
+      for (std::int64_t o = 0; o < 2; ++o)
+        for (std::int64_t p = 0; p < 9; ++p)
+          for (std::int64_t i = 0; i < in; ++i) {
+            const std::int64_t here = (o * 9 + p) * in + i;
+            const float value = saved.values()[here];
+            const float want = d == boot::file_dtype::f32 ? value : static_cast<float>(boot::bf16(value));
+            unequal += stored[static_cast<std::size_t>((o * in + i) * 9 + p)] != want;
+            unequal += loaded.values()[here] != want;
+          }
+      CHECK(unequal == 0);
+      if (d == boot::file_dtype::f32) CHECK(copy_of(loaded) == copy_of(saved));
+    }
+  }
+}
+
+TEST_CASE("a convolution's weight of another shape or order is refused", "[io][parameters]") {
+  const temporary_folder folder;
+  const auto saved = random_arena(convolution(2, 3, 4));
+  boot::save_parameters(folder.path("p"), saved.layout(), saved.values());
+  const auto said = [&](const convolution& wanted) {
+    auto to = random_arena(wanted);
+    const auto before = copy_of(to);
+    const std::string message = message_of([&] { boot::load_parameters(folder.path("p"), to); });
+    CHECK(copy_of(to) == before);
+    return message;
+  };
+  CHECK_THAT(said(convolution(2, 3, 5)),
+             ContainsSubstring("'weight' is [2, 4, 3, 3] in the file, [2, 5, 3, 3] in the network"));
+  CHECK_THAT(said(convolution(2, 1, 4)), ContainsSubstring("[2, 4, 3, 3] in the file, [2, 4, 1, 1] in the network"));
+  convolution plain(2, 3, 4);
+  plain.weight.order = boot::file_order::as_is;
+  CHECK_THAT(said(plain), ContainsSubstring("[2, 4, 3, 3] in the file, [2, 3, 3, 4] in the network"));
+  convolution flat;
+  flat.weight.extents = {2, 9};
+  CHECK_THAT(message_of([&] { static_cast<void>(boot::parameter_layout(flat)); }),
+             ContainsSubstring("'weight' of shape [2, 9] is to be stored as OIHW"));
+}
+
+TEST_CASE("several sets with convolutions share a file", "[io][parameters]") {
+  const temporary_folder folder;
+  const auto one = random_arena(convolution()), two = random_arena(convolution());
+  auto tensors = boot::parameter_entries(one.layout(), one.values(), boot::file_dtype::f32, "student.");
+  tensors.append(boot::parameter_entries(two.layout(), two.values(), boot::file_dtype::f32, "average."));
+  const auto copy = tensors;
+  tensors = {};
+  boot::write_safetensors(folder.path("both"), copy);
+  auto loaded = random_arena(convolution());
+  boot::load_parameters(folder.path("both"), loaded, {.prefix = "average."});
+  CHECK(copy_of(loaded) == copy_of(two));
+  boot::load_parameters(folder.path("both"), loaded, {.prefix = "student."});
+  CHECK(copy_of(loaded) == copy_of(one));
+}
+
+TEST_CASE("a checkpoint's convolutions are read in the order of memory", "[io][parameters]") {
+  const temporary_folder folder;
+  const auto saved = random_arena(convolution());
+  std::vector<boot::safetensors_entry> entries;
+  for (const auto& e : saved.layout().entries()) {
+    const std::span<const float> part(saved.values().data() + e.offset, static_cast<std::size_t>(e.extents.size()));
+    const std::vector<std::int64_t> extents =
+        e.extents.rank() == 4 ? std::vector<std::int64_t>{2, 3, 3, 3} : std::vector<std::int64_t>{2};
+    entries.push_back(boot::entry_of<float>("student." + e.name, extents, part));
+  }
+  boot::write_safetensors(folder.path("step"), entries, {{"format", "boot-checkpoint-1"}});
+  auto loaded = random_arena(convolution());
+  boot::load_parameters(folder.path("step"), loaded, {.prefix = "student."});
+  CHECK(copy_of(loaded) == copy_of(saved));
+  boot::write_safetensors(folder.path("other"), entries, {{"format", "boot"}});  // the same bytes as [out, in, k, k]
+  boot::load_parameters(folder.path("other"), loaded, {.prefix = "student."});
+  CHECK(copy_of(loaded) != copy_of(saved));
 }
 
 TEST_CASE("integers, doubles beyond float and wrong sizes are refused", "[io][parameters]") {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/// Conditions a teacher or student may be given: none, class labels, a guidance scale per sample, or several of them.
+/// Conditions a teacher or student may be given: none, class labels, prompt embeddings, a guidance scale, or several.
 #pragma once
 
 #include <boot/core/scalar.hpp>
@@ -37,6 +37,33 @@ struct class_labels {
   }
   /// The same samples with the null class.
   [[nodiscard]] class_labels null() const noexcept { return {ids, true}; }
+};
+
+/// A prompt per sample, as the tokens of a text encoder. A batch of one serves all samples of a call.
+template <Device D, ComputeScalar T = float>
+struct prompt_embeddings {
+  view<const T, D> tokens;                         ///< [batch or 1, tokens, width]
+  view<const std::uint8_t, D> mask = {};           ///< [as tokens' batch, tokens], 0 = padding; empty: all count
+  view<const T, D> negative = {};                  ///< what null() gives, usually the empty prompt: [batch or 1, tokens
+                                                   ///< of its own, width]; empty where null() is not needed
+  view<const std::uint8_t, D> negative_mask = {};  ///< [as negative's batch, its tokens], 0 = padding; empty: all count
+
+  /// Samples [first, first + count); what has a batch of one stays as it is.
+  [[nodiscard]] prompt_embeddings rows(std::int64_t first, std::int64_t count) const {
+    const auto part = [&](const auto& v) {
+      return v.extents().rank() < 2 || v.batch() == 1 ? v : v.rows(first, count);
+    };
+    return {part(tokens), part(mask), part(negative), part(negative_mask)};
+  }
+  /// The same samples with the negative prompt; its own null is itself. Throws boot::error where there is none.
+  [[nodiscard]] prompt_embeddings null() const {
+    require(negative.extents().rank() > 1,
+            "boot: prompt embeddings of shape {} were asked for their null condition and have none; set "
+            "prompt_embeddings::negative to the embeddings of the empty (or a negative) prompt, [1, tokens, width] for "
+            "all samples",
+            to_string(tokens.extents()));
+    return {negative, negative_mask, negative, negative_mask};
+  }
 };
 
 /// One guidance scale w per sample, for students that take it as an input.

@@ -12,28 +12,29 @@ namespace boot::inline v0 {
 /// y = x W^T + b. Names and initial values as torch.nn.Linear: uniform within 1/sqrt(in).
 struct linear {
   parameter weight;  ///< [out, in]
-  parameter bias;    ///< [out]
+  parameter bias;    ///< [out], or not there
 
   linear() = default;
-  /// A layer from `in` to `out` features; throws boot::error unless both are positive.
-  linear(std::int64_t in, std::int64_t out) {
+  /// A layer from `in` to `out` features, without a bias if so asked; throws boot::error unless both are positive.
+  linear(std::int64_t in, std::int64_t out, bool with_bias = true) {
     require(in > 0 && out > 0, "boot: a linear layer from {} to {} features; both must be positive", in, out);
     const initializer init{initializer::rule::uniform, 1 / std::sqrt(static_cast<double>(in))};
     weight = {{out, in}, init};
-    bias = {{out}, init};
+    if (with_bias) bias = {{out}, init};
   }
   /// Starts at zero: a new branch that leaves the network as it is.
   void zero() { weight.init = bias.init = {}; }
   /// [..., in] to [..., out].
   template <class G>
   [[nodiscard]] typename G::value operator()(G& g, const typename G::value& x) const {
+    if (bias.extents.rank() == 0) return g.apply(linear_op<false>{}, x, g(weight));
     return g.apply(linear_op<true>{}, x, g(weight), g(bias));
   }
-  /// weight, bias.
+  /// weight, and bias where it is there.
   template <class V>
   void visit(V& v) {
     v("weight", weight);
-    v("bias", bias);
+    if (bias.extents.rank() > 0) v("bias", bias);
   }
 };
 

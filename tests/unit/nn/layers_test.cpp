@@ -10,6 +10,7 @@
 #include <array>
 #include <cmath>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -37,6 +38,8 @@ struct input_and {
     v("inner", inner);
   }
 };
+
+using code_type = std::function<graph::value(graph&)>;  // one type: the gradient check is compiled once
 
 template <class Network, class Code>
 std::vector<double> run(Network& n, arena& a, const Code& code) {
@@ -77,6 +80,34 @@ TEST_CASE("linear: names, initial bound, zero start and y = x W^T + b", "[nn][la
   for (const double v : boot::to_host(dev, z.values())) REQUIRE(v == 0);
   CHECK_THROWS_WITH(boot::linear(0, 3), ContainsSubstring("from 0 to 3 features"));
   CHECK_THROWS_AS(boot::linear(3, -1), boot::error);
+}
+
+TEST_CASE("linear without a bias has a weight alone: y = x W^T", "[nn][layers]") {
+  input_and n{{{2, 3}, {}}, boot::linear(3, 4, false)};
+  arena a(dev, boot::parameter_layout(n));
+  REQUIRE(a.layout().entries().size() == 2);
+  CHECK(a.layout().entries()[1].name == "inner.weight");
+  CHECK(n.inner.bias.index == -1);
+  CHECK(n.inner.bias.extents.rank() == 0);
+  a.initialize(dev, 1);
+  const code_type code = [&n](graph& g) { return n.inner(g, g(n.x)); };
+  for (std::int64_t i = 0; i < 6; ++i) a.value(0)[i] = std::sin(static_cast<double>(i));
+  const auto y = run(n, a, code);
+  for (std::int64_t r = 0; r < 2; ++r)
+    for (std::int64_t o = 0; o < 4; ++o) {
+      double sum = 0;
+      for (std::int64_t i = 0; i < 3; ++i) sum += a.value(0)[3 * r + i] * a.value(1)[3 * o + i];
+      CHECK(y[static_cast<std::size_t>(4 * r + o)] == Catch::Approx(sum));
+    }
+  CHECK(boot::testing::check_graph_gradient(dev, n, code).worst < 1e-8);
+  const boot::graph_plan plan = graph{}.plan(dev, true, a.layout(), code);
+  CHECK(plan.forward_flop == 2.0 * 2 * 3 * 4);
+  CHECK(plan.backward_flop == 2 * plan.forward_flop);
+  n.inner.zero();
+  arena z(dev, boot::parameter_layout(n));
+  z.initialize(dev, 1);
+  for (const double v : boot::to_host(dev, z.values())) REQUIRE(v == 0);
+  CHECK_THROWS_AS(boot::linear(0, 2, false), boot::error);
 }
 
 TEST_CASE("layer norm starts as ones and zeros", "[nn][layers]") {
@@ -147,7 +178,7 @@ TEST_CASE("class embedding has a row for the null class", "[nn][layers]") {
 TEST_CASE("concatenation and residual, forward and backward", "[nn][layers]") {
   const std::int64_t batch = GENERATE(1, 3);
   input_and n{{{batch, 4}, {}}};
-  const auto code = [&n](graph& g) {
+  const code_type code = [&n](graph& g) {
     const auto x = g(n.x);
     const auto h = boot::residual(g, x, [&n](graph& q, const graph::value& v) { return n.inner(q, boot::silu(q, v)); });
     return boot::concat(g, h, x);

@@ -22,11 +22,14 @@ struct mlp_options {
   double time_scale = 1000;         ///< the network reads time_scale * t
   bool target_time = false;         ///< has the second embedding, of the target time: a student
   double guidance_scale_input = 0;  ///< > 0: takes a guidance scale w per sample, read as this times w
+  bool begins_as_teacher = false;   ///< the embeddings of target time and w start at zero; student_of() sets it
   bool normalise = false;           ///< layer norm before each SiLU
 };
 
 /// layer_in plus embeddings, then hidden layers of SiLU and linear. The embeddings are added to the first layer's
-/// output, before its SiLU; that of the target time starts at zero, so an untrained student is its teacher.
+/// output, before its SiLU. Those that only a student has start at zero when it takes its teacher's weights, so that it
+/// begins as its teacher; from scratch they must not: a student that is the same at all target times at first settles
+/// where the trajectories part before it has learnt to tell them apart.
 class mlp {
  public:
   /// Throws boot::error for sizes that are not positive.
@@ -38,14 +41,14 @@ class mlp {
     time_embedding_ = time_embedding(o.time, o.width);
     if (o.target_time) {
       target_embedding_.emplace(o.time, o.width);
-      target_embedding_->linear_2.zero();
+      if (o.begins_as_teacher) target_embedding_->linear_2.zero();
     }
     if (o.classes > 0) class_embedding_.emplace(o.classes, o.width);
     if (o.guidance_scale_input > 0) {
       sinusoid_options scaled = o.time;
       scaled.factor = o.guidance_scale_input;
       guidance_embedding_.emplace(scaled, o.width);
-      guidance_embedding_->linear_2.zero();
+      if (o.begins_as_teacher) guidance_embedding_->linear_2.zero();
     }
     for (std::int64_t i = 1; i < o.hidden_layers; ++i) layers_.emplace_back(o.width, o.width);
     if (o.normalise)
@@ -122,7 +125,7 @@ template <Device D, ComputeScalar T>
 [[nodiscard]] network_model<mlp, D, T> student_of(const D& dev, const network_model<mlp, D, T>& teacher,
                                                   double guidance_scale_input = 0, std::uint64_t seed = 0) {
   mlp_options o = teacher.network().options();
-  o.target_time = true;
+  o.target_time = o.begins_as_teacher = true;
   o.guidance_scale_input = guidance_scale_input;
   network_model<mlp, D, T> student(dev, mlp(o), teacher.prediction(), seed);
   copy_parameters(dev, teacher.parameters().layout(), teacher.parameters().values(), student.parameters());

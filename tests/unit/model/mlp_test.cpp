@@ -217,6 +217,23 @@ TEST_CASE("gradients of every part", "[model][mlp]") {
   CHECK(report.worst < 1e-7);
 }
 
+TEST_CASE("a student from scratch tells target times apart at once, one that begins as its teacher does not",
+          "[model][mlp]") {
+  boot::mlp_options o = small_options();
+  o.target_time = true;
+  o.guidance_scale_input = 1;
+  for (const bool begins : {false, true}) {
+    o.begins_as_teacher = begins;
+    const model<float> m(dev, boot::mlp(o), {}, 5);
+    for (const char* const name : {"target_embedding.linear_2.weight", "guidance_embedding.linear_2.weight"}) {
+      const auto& e = m.parameters().layout().entries()[static_cast<std::size_t>(m.parameters().layout().find(name))];
+      bool zero = true;
+      for (std::int64_t i = 0; i < e.extents.size(); ++i) zero = zero && m.parameters().values()[e.offset + i] == 0;
+      CHECK(zero == begins);
+    }
+  }
+}
+
 TEST_CASE("a student made from a teacher equals its boundary, bit by bit, at every target time", "[model][mlp]") {
   const auto kind = GENERATE(boot::prediction_kind::v, boot::prediction_kind::sample);
   boot::mlp_options o = small_options();

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-/// The CPU library in one include, without what needs JSON: io/safetensors, io/parameters and train/checkpoint are named.
+/// The CPU library in one include, without the large networks (model/unet2d, model/dit) and what needs JSON
+/// (io/safetensors, io/parameters, train/checkpoint, interop): those are included by name.
 #pragma once
 
 #include <boot/config.hpp>
 #include <boot/core/error.hpp>
 #include <boot/device/cpu.hpp>
-#include <boot/kernel/cpu/for_each.hpp>
 #include <boot/kernel/cpu/noise.hpp>
 #include <boot/kernel/cpu/optimizer.hpp>
 #include <boot/kernel/cpu/quantile.hpp>
@@ -13,7 +13,7 @@
 #include <boot/model/gaussian_mixture.hpp>
 #include <boot/model/guided.hpp>
 #include <boot/model/mlp.hpp>
-#include <boot/nn/cpu/operations.hpp>
+#include <boot/nn/cpu/all.hpp>
 #include <boot/objective/bootstrap.hpp>
 #include <boot/objective/denoising.hpp>
 #include <boot/objective/fixed_point.hpp>

@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: MIT
+// The library's networks against diffusers: tiny random models with reference outputs and gradients, written by the peers'
+// parity.py in float64 throughout, read with the library's own loader and run in float64. Without --set the public set is
+// made by a Python with diffusers. Every model of a known class in the set is a case; the figure is the worst one's.
+//
+// An output's error is the RMS of the difference relative to the RMS of the reference. A gradient's is the largest of the
+// same for the gradient of the images, and, over all parameters, the difference of the gradient's norm relative to the
+// larger of the norm and 1e-3 of the whole gradient's (attention's to_k.bias has the gradient 0 but for rounding). Times
+// are inputs without a gradient: the derivatives by them in the set are not compared.
+#include "measure/measure.hpp"
+
+#include <boot/interop/diffusers.hpp>
+#include <boot/io/safetensors.hpp>
+#include <boot/model/unet2d.hpp>
+#include <boot/nn/cpu/all.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <filesystem>
+#include <limits>
+#include <map>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace {
+
+namespace fs = std::filesystem;
+using boot::cpu;
+
+/// A text as one word of a shell command.
+std::string shell_word(const std::string& text) {
+  std::string out = "'";
+  for (const char c : text) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return out + "'";
+}
+
+/// The public set, made by parity.py unless an earlier run did.
+fs::path public_set(const std::string& peers_given, const std::string& python_given, const fs::path& root,
+                    const fs::path& cache) {
+  const auto setting = [](const std::string& given, const char* variable, const fs::path& otherwise) {
+    if (!given.empty()) return fs::path(given);
+    const char* const value = std::getenv(variable);
+    return value != nullptr && *value != '\0' ? fs::path(value) : otherwise;
+  };
+  const fs::path script = setting(peers_given, "BOOT_PEERS", root / ".." / "shared" / "peers") / "parity.py";
+  const auto text = boot::measure::content_of(script);
+  boot::require(
+      text.has_value(),
+      "measure parity: no '{}'; name the folder of parity.py by --peers DIR or BOOT_PEERS, or give a set that "
+      "it has written by --set DIR",
+      script.string());
+  const fs::path set = cache / fmt::format("public-{:016x}", boot::measure::hash_bytes(*text));
+  if (fs::exists(set / "done")) return set;
+  const fs::path venv = root / "build" / "peer_venv" / "bin" / "python";
+  std::string python =
+      setting(python_given, "BOOT_PEER_PYTHON", fs::exists(venv) ? venv : fs::path("python3")).string();
+  const std::string run = shell_word(python) + " ";
+  boot::require(
+      boot::measure::output_of(run + "-c 'import torch, diffusers, safetensors' 2>&1").has_value(),
+      "measure parity: '{}' cannot import torch, diffusers and safetensors; name a Python that can by --python "
+      "or BOOT_PEER_PYTHON (`./run measure step` makes one in build/peer_venv), or give a set by --set DIR",
+      python);
+  boot::require(boot::measure::output_of("OMP_NUM_THREADS=1 " + run + shell_word(script.string()) + " " +
+                                         shell_word(set.string()) + " --set public 1>&2")
+                    .has_value(),
+                "measure parity: '{}' could not write a set into '{}'; its messages are above", script.string(),
+                set.string());
+  boot::bench::write_file((set / "done").string(), "1\n");
+  return set;
+}
+
+/// A tensor [batch, channels, height, width] of a file as [batch, height, width, channels].
+template <class T>
+std::vector<T> image(const boot::safetensors_file& file, const std::string& name) {
+  const auto& t = file.at(name);
+  const std::vector<T> from = boot::detail::read_as<T>(file, t);
+  boot::require(t.shape.size() == 4, "measure parity: tensor '{}' of '{}' is no image batch", name, file.path());
+  const auto channels = static_cast<std::size_t>(t.shape[1]),
+             pixels = static_cast<std::size_t>(t.shape[2] * t.shape[3]);
+  std::vector<T> to(from.size());
+  for (std::size_t i = 0; i < to.size(); ++i) {
+    const std::size_t c = i % channels, p = i / channels % pixels, b = i / channels / pixels;
+    to[i] = from[(b * channels + c) * pixels + p];
+  }
+  return to;
+}
+
+/// RMS of a - b relative to the RMS of b; infinite for a NaN.
+template <class T>
+double relative_rms(std::span<const T> a, const std::vector<double>& b) {
+  boot::require(a.size() == b.size(), "measure parity: {} numbers were computed where the reference has {}", a.size(),
+                b.size());
+  double difference = 0, square = 0;
+  for (std::size_t i = 0; i < b.size(); ++i) {
+    difference += std::pow(static_cast<double>(a[i]) - b[i], 2);
+    square += b[i] * b[i];
+  }
+  const double error = std::sqrt(difference / square);
+  return std::isfinite(error) ? error : std::numeric_limits<double>::infinity();
+}
+
+/// A network whose input images are a parameter, so that they get a gradient.
+template <class Network>
+struct with_images {
+  Network network;
+  boot::parameter images;
+  template <class V>
+  void visit(V& v) {
+    network.visit(v);
+    v("images", images);
+  }
+};
+
+struct figures {
+  double output = 0, gradient = 0;
+  std::string worst_gradient;
+};
+
+/// Forward and, where asked for, backward with the reference's inputs.
+template <class T, class Network, class C>
+figures compare(const cpu& dev, const boot::safetensors_file& file, const boot::network_model<Network, cpu, T>& model,
+                const std::vector<double>& source, const std::vector<double>& target, const C& condition,
+                bool differentiate) {
+  using graph = boot::graph<T, cpu>;
+  std::vector<T> x = image<T>(file, "in.sample");
+  with_images<Network> n{model.network(), {}};
+  n.images.extents = model.sample_shape().batched(static_cast<std::int64_t>(source.size()));
+  boot::require(n.images.extents.size() == static_cast<std::int64_t>(x.size()),
+                "measure parity: '{}' has {} numbers in in.sample, its model reads {}", file.path(), x.size(),
+                boot::to_string(n.images.extents));
+  boot::parameter_arena<T, cpu> arena(dev, boot::parameter_layout(n));
+  boot::copy_parameters(dev, model.parameters().layout(), model.parameters().values(), arena);
+  std::copy(x.begin(), x.end(), arena.value(n.images.index).data());
+  boot::times_buffer<cpu, T> from, to;
+  const auto& t_source = from.set(dev, model, std::span<const double>(source));
+  const auto& t_target = to.set(dev, model, std::span<const double>(target));
+  const auto code = [&](graph& g) { return n.network(g, g(n.images), t_source, t_target, condition); };
+
+  figures f;
+  graph g;
+  g.reserve(dev, graph{}.plan(dev, differentiate, arena.layout(), code).bytes);
+  g.begin(dev, differentiate ? boot::graph_mode::recorded : boot::graph_mode::inference, arena.layout(), arena.values(),
+          arena.gradient());
+  const auto y = code(g);
+  const auto out = g.data(y);
+  f.output = relative_rms(std::span<const T>(out.data(), static_cast<std::size_t>(out.size())),
+                          image<double>(file, "out64.sample"));
+  if (!differentiate) return f;
+
+  const std::vector<T> cotangent = image<T>(file, "in.cotangent");
+  g.backward(y, {cotangent.data(), out.extents()});
+  const auto slope = arena.gradient(n.images.index);
+  f.gradient = relative_rms(std::span<const T>(slope.data(), static_cast<std::size_t>(slope.size())),
+                            image<double>(file, "grad64.sample"));
+  f.worst_gradient = "sample";
+  std::map<std::string, double> norms;  // by name, as the reference has them
+  for (const auto& e : model.parameters().layout().entries()) {
+    const auto part = arena.gradient(arena.layout().find(e.name));
+    double square = 0;
+    for (std::int64_t i = 0; i < part.size(); ++i) square += std::pow(static_cast<double>(part[i]), 2);
+    norms[e.name] = std::sqrt(square);
+  }
+  const std::vector<double> reference = file.read<double>("grad64.norms");
+  boot::require(norms.size() == reference.size(), "measure parity: '{}' has the norms of {} gradients, the network {}",
+                file.path(), reference.size(), norms.size());
+  double whole = 0;
+  for (const double r : reference) whole += r * r;
+  whole = std::sqrt(whole);
+  std::size_t i = 0;
+  for (const auto& [name, norm] : norms) {
+    const double wanted = reference[i++];
+    double error = std::abs(norm - wanted) / std::max(wanted, 1e-3 * whole);
+    if (!std::isfinite(error)) error = std::numeric_limits<double>::infinity();
+    if (error > f.gradient) {
+      f.gradient = error;
+      f.worst_gradient = name;
+    }
+  }
+  return f;
+}
+
+/// A folder of diffusers' UNet2DModel.
+template <class T>
+figures unet2d_case(const cpu& dev, const fs::path& folder, bool differentiate) {
+  const auto model = boot::read_unet2d<T>(dev, folder.string(), {}, {.time_scale = 1});
+  const auto file = boot::safetensors_file::open((folder / "parity.safetensors").string());
+  const auto& o = model.network().options();
+  const auto numbers = [&](const char* name) { return boot::detail::read_as<double>(file, file.at(name)); };
+  const std::vector<double> times = numbers("in.timestep");
+  const std::vector<double> target = o.target_time ? numbers("in.class_labels") : times;
+  if (o.classes == 0) return compare(dev, file, model, times, target, boot::no_condition{}, differentiate);
+  std::vector<std::int32_t> ids;
+  for (const std::int64_t id : file.read<std::int64_t>("in.class_labels")) ids.push_back(static_cast<std::int32_t>(id));
+  const boot::class_labels<cpu> labels{{ids.data(), {static_cast<std::int64_t>(ids.size())}}};
+  return compare(dev, file, model, times, target, labels, differentiate);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) try {
+  boot::measure::measure_report report(
+      "parity", {{"unet2d_output64", "<= 1e-10", "output of UNet2DModel in float64, relative RMS, worst case"},
+                 {"unet2d_gradient64", "<= 1e-8", "its gradients by images and parameters, worst case"}});
+  std::string set_given, peers_given, python_given;
+  report.app().add_option("--set", set_given, "a folder that parity.py has written, instead of the public set");
+  report.app().add_option("--peers", peers_given, "folder of parity.py (BOOT_PEERS, ../shared/peers)");
+  report.app().add_option("--python", python_given, "a Python with diffusers (BOOT_PEER_PYTHON, build/peer_venv)");
+  if (const auto status = report.parse(argc, argv)) return *status;
+  const cpu dev = report.device();
+  const fs::path set = set_given.empty() ? public_set(peers_given, python_given, report.root(), report.cache_folder())
+                                         : fs::path(set_given);
+  boot::require(fs::is_directory(set), "measure parity: '{}' is no folder; give one that parity.py has written",
+                set.string());
+  std::vector<fs::path> folders;
+  for (const auto& entry : fs::directory_iterator(set))
+    if (fs::exists(entry.path() / "config.json") && fs::exists(entry.path() / "parity.safetensors"))
+      folders.push_back(entry.path());
+  std::sort(folders.begin(), folders.end());
+
+  int cases = 0;
+  figures worst;
+  std::string worst_output, worst_gradient;
+  for (const fs::path& folder : folders) {
+    const auto config = boot::measure::json::parse(*boot::measure::content_of(folder / "config.json"), nullptr, false);
+    if (!config.is_object() || config.value("_class_name", "") != "UNet2DModel") continue;
+    const std::string name = folder.filename().string();
+    figures f{std::numeric_limits<double>::infinity(), std::numeric_limits<double>::infinity(), "not run"};
+    figures single = f;
+    try {
+      f = unet2d_case<double>(dev, folder, report.wants("unet2d_gradient64"));
+      single = unet2d_case<float>(dev, folder, false);
+    } catch (const boot::error& reason) {  // one model that cannot be read must not hide the others
+      fmt::print(stderr, "{}: {}\n", name, reason.what());
+    }
+    report.progress("{}: output {:.3g}, gradient {:.3g} ({}), output in float32 {:.3g}", name, f.output, f.gradient,
+                    f.worst_gradient, single.output);
+    const auto number = [](double v) {
+      return std::isfinite(v) ? boot::measure::json(v) : boot::measure::json("failed");
+    };
+    report.beside(name, {{"output64", number(f.output)},
+                         {"gradient64", number(f.gradient)},
+                         {"worst_gradient", f.worst_gradient},
+                         {"output32", number(single.output)}});
+    if (cases == 0 || f.output > worst.output) worst.output = f.output, worst_output = name;
+    if (cases == 0 || f.gradient > worst.gradient) worst.gradient = f.gradient, worst_gradient = name;
+    ++cases;
+    report.config("diffusers_version", config.value("_diffusers_version", "unknown"));
+  }
+  boot::require(cases > 0,
+                "measure parity: '{}' holds no UNet2DModel with parity.safetensors; give a folder that "
+                "parity.py has written",
+                set.string());
+  report.config("set", set_given.empty() ? "public" : set_given);
+  report.config("cases", cases);
+  report.row("unet2d_output64", worst.output, fmt::format("{} of {} cases", worst_output, cases));
+  report.row("unet2d_gradient64", worst.gradient, fmt::format("{} of {} cases", worst_gradient, cases));
+  return report.finish();
+} catch (const std::exception& reason) {
+  fmt::print(stderr, "{}\n", reason.what());
+  return 1;
+}

@@ -13,7 +13,15 @@
 #include <boot/model/gaussian_mixture.hpp>
 #include <boot/model/guided.hpp>
 #include <boot/model/mlp.hpp>
+#include <boot/nn/activations.hpp>
+#include <boot/nn/attention.hpp>
+#include <boot/nn/convolution.hpp>
 #include <boot/nn/cpu/all.hpp>
+#include <boot/nn/group_norm.hpp>
+#include <boot/nn/modulate.hpp>
+#include <boot/nn/patches.hpp>
+#include <boot/nn/recompute.hpp>
+#include <boot/nn/resample.hpp>
 #include <boot/objective/bootstrap.hpp>
 #include <boot/objective/denoising.hpp>
 #include <boot/objective/fixed_point.hpp>

@@ -289,24 +289,23 @@ int measure(int argc, char** argv) {
   if (report.wants("gmm2_linear_vs_ddim8"))
     report.row("gmm2_linear_vs_ddim8", m.worst("gmm2 linear", boot::gaussian_mixture(linear, circle), linear, 8, {}));
   if (report.wants("gmm16_vs_ddim4"))
-    report.row("gmm16_vs_ddim4", m.worst("gmm16 cosine", boot::gaussian_mixture(cosine, problems::five_in_16()), cosine,
-                                         4, {.rate = 1e-3}));
+    report.row("gmm16_vs_ddim4",
+               m.worst("gmm16 cosine", boot::gaussian_mixture(cosine, problems::five_in_16()), cosine, 4, {}));
   const auto [mean, deviation] = problems::wide_gaussian();
   const boot::gaussian gauss(cosine, mean, deviation);
-  if (report.wants("gauss_vs_ddim16"))
-    report.row("gauss_vs_ddim16", m.worst("gauss", gauss, cosine, 16, {.rate = 3e-3}));
+  if (report.wants("gauss_vs_ddim16")) report.row("gauss_vs_ddim16", m.worst("gauss", gauss, cosine, 16, {}));
   if (report.wants("gauss_heun_vs_euler")) {
     double ratio = 0;
     for (const std::uint64_t seed : report.seeds()) {
-      const json euler = m.run("gauss", gauss, cosine, 16, {.rate = 3e-3}, seed);
-      const json heun = m.run("gauss", gauss, cosine, 16, {.rate = 3e-3, .target = boot::target_solver::heun}, seed);
+      const json euler = m.run("gauss", gauss, cosine, 16, {}, seed);
+      const json heun = m.run("gauss", gauss, cosine, 16, {.target = boot::target_solver::heun}, seed);
       report.beside(fmt::format("gauss heun seed {}", seed), heun);
       ratio = std::max(ratio, heun["student"].get<double>() / euler["student"].get<double>());
     }
     report.row("gauss_heun_vs_euler", ratio);
   }
   if (report.wants("fixed_point_gauss_vs_ddim32"))
-    report.row("fixed_point_gauss_vs_ddim32", m.worst("gauss", gauss, cosine, 32, {.rate = 3e-3, .fixed_point = true}));
+    report.row("fixed_point_gauss_vs_ddim32", m.worst("gauss", gauss, cosine, 32, {.fixed_point = true}));
   if (report.wants("guided_vs_ddim4")) {
     double ratio = 0;
     for (const std::uint64_t seed : report.seeds()) {

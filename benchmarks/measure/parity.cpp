@@ -10,6 +10,7 @@
 #include "measure/measure.hpp"
 
 #include <boot/interop/diffusers.hpp>
+#include <boot/interop/dit.hpp>
 #include <boot/io/safetensors.hpp>
 #include <boot/model/unet2d.hpp>
 #include <boot/nn/cpu/all.hpp>
@@ -200,12 +201,39 @@ figures unet2d_case(const cpu& dev, const fs::path& folder, bool differentiate) 
   return compare(dev, file, model, times, target, labels, differentiate);
 }
 
+/// A folder of diffusers' DiTTransformer2DModel. Its id `classes` is the null class.
+template <class T>
+figures dit_case(const cpu& dev, const fs::path& folder, bool differentiate) {
+  const auto model = boot::read_dit<T>(dev, folder.string(), {}, {.time_scale = 1, .drop_variance = false});
+  const auto file = boot::safetensors_file::open((folder / "parity.safetensors").string());
+  const std::vector<double> times = boot::detail::read_as<double>(file, file.at("in.timestep"));
+  std::vector<std::int32_t> ids;
+  for (const std::int64_t id : file.read<std::int64_t>("in.class_labels"))
+    ids.push_back(id == model.network().options().classes ? -1 : static_cast<std::int32_t>(id));
+  const boot::class_labels<cpu> labels{{ids.data(), {static_cast<std::int64_t>(ids.size())}}};
+  return compare(dev, file, model, times, times, labels, differentiate);
+}
+
+/// The worst figures over the cases of one class of models.
+struct family {
+  figures worst;
+  std::string worst_output, worst_gradient;
+  int cases = 0;
+
+  void take(const std::string& name, const figures& f) {
+    if (cases == 0 || f.output > worst.output) worst.output = f.output, worst_output = name;
+    if (cases == 0 || f.gradient > worst.gradient) worst.gradient = f.gradient, worst_gradient = name;
+    ++cases;
+  }
+};
+
 }  // namespace
 
 int main(int argc, char** argv) try {
   boot::measure::measure_report report(
       "parity", {{"unet2d_output64", "<= 1e-10", "output of UNet2DModel in float64, relative RMS, worst case"},
-                 {"unet2d_gradient64", "<= 1e-8", "its gradients by images and parameters, worst case"}});
+                 {"unet2d_gradient64", "<= 1e-8", "its gradients by images and parameters, worst case"},
+                 {"dit_output64", "<= 1e-10", "output of DiTTransformer2DModel in float64, relative RMS, worst case"}});
   std::string set_given, peers_given, python_given;
   report.app().add_option("--set", set_given, "a folder that parity.py has written, instead of the public set");
   report.app().add_option("--peers", peers_given, "folder of parity.py (BOOT_PEERS, ../shared/peers)");
@@ -222,18 +250,20 @@ int main(int argc, char** argv) try {
       folders.push_back(entry.path());
   std::sort(folders.begin(), folders.end());
 
-  int cases = 0;
-  figures worst;
-  std::string worst_output, worst_gradient;
+  family unets, dits;
   for (const fs::path& folder : folders) {
     const auto config = boot::measure::json::parse(*boot::measure::content_of(folder / "config.json"), nullptr, false);
-    if (!config.is_object() || config.value("_class_name", "") != "UNet2DModel") continue;
+    const std::string kind = config.is_object() ? config.value("_class_name", "") : "";
+    const bool unet = kind == "UNet2DModel" && report.wants_any({"unet2d_output64", "unet2d_gradient64"});
+    const bool dit = kind == "DiTTransformer2DModel" && report.wants("dit_output64");
+    if (!unet && !dit) continue;
     const std::string name = folder.filename().string();
     figures f{std::numeric_limits<double>::infinity(), std::numeric_limits<double>::infinity(), "not run"};
     figures single = f;
     try {
-      f = unet2d_case<double>(dev, folder, report.wants("unet2d_gradient64"));
-      single = unet2d_case<float>(dev, folder, false);
+      f = unet ? unet2d_case<double>(dev, folder, report.wants("unet2d_gradient64"))
+               : dit_case<double>(dev, folder, true);
+      single = unet ? unet2d_case<float>(dev, folder, false) : dit_case<float>(dev, folder, false);
     } catch (const boot::error& reason) {  // one model that cannot be read must not hide the others
       fmt::print(stderr, "{}: {}\n", name, reason.what());
     }
@@ -246,19 +276,24 @@ int main(int argc, char** argv) try {
                          {"gradient64", number(f.gradient)},
                          {"worst_gradient", f.worst_gradient},
                          {"output32", number(single.output)}});
-    if (cases == 0 || f.output > worst.output) worst.output = f.output, worst_output = name;
-    if (cases == 0 || f.gradient > worst.gradient) worst.gradient = f.gradient, worst_gradient = name;
-    ++cases;
+    (unet ? unets : dits).take(name, f);
     report.config("diffusers_version", config.value("_diffusers_version", "unknown"));
   }
-  boot::require(cases > 0,
-                "measure parity: '{}' holds no UNet2DModel with parity.safetensors; give a folder that "
-                "parity.py has written",
+  boot::require(unets.cases + dits.cases > 0,
+                "measure parity: '{}' holds no UNet2DModel or DiTTransformer2DModel with parity.safetensors that the "
+                "rows asked for need; give a folder that parity.py has written",
                 set.string());
   report.config("set", set_given.empty() ? "public" : set_given);
-  report.config("cases", cases);
-  report.row("unet2d_output64", worst.output, fmt::format("{} of {} cases", worst_output, cases));
-  report.row("unet2d_gradient64", worst.gradient, fmt::format("{} of {} cases", worst_gradient, cases));
+  report.config("unet2d_cases", unets.cases);
+  report.config("dit_cases", dits.cases);
+  // Where the set has no model of a class its rows stay "not run".
+  if (unets.cases > 0 && report.wants("unet2d_output64"))
+    report.row("unet2d_output64", unets.worst.output, fmt::format("{} of {} cases", unets.worst_output, unets.cases));
+  if (unets.cases > 0 && report.wants("unet2d_gradient64"))
+    report.row("unet2d_gradient64", unets.worst.gradient,
+               fmt::format("{} of {} cases", unets.worst_gradient, unets.cases));
+  if (dits.cases > 0 && report.wants("dit_output64"))
+    report.row("dit_output64", dits.worst.output, fmt::format("{} of {} cases", dits.worst_output, dits.cases));
   return report.finish();
 } catch (const std::exception& reason) {
   fmt::print(stderr, "{}\n", reason.what());

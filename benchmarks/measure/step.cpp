@@ -2,15 +2,14 @@
 /// One full BOOT step against PyTorch's: the same network, batch and work, alternating rounds, and the same loss.
 #include "measure.hpp"
 #include "peer.hpp"
+#include "peer_networks.hpp"
 
 #include <boot/bench/statistics.hpp>
 #include <boot/config.hpp>
 #include <boot/io/safetensors.hpp>
-#include <boot/kernel/cpu/for_each.hpp>
 #include <boot/kernel/cpu/noise.hpp>
 #include <boot/kernel/cpu/optimizer.hpp>
-#include <boot/model/mlp.hpp>
-#include <boot/nn/cpu/operations.hpp>
+#include <boot/nn/cpu/all.hpp>
 #include <boot/objective/bootstrap.hpp>
 #include <boot/optim/adamw.hpp>
 #include <boot/schedule/cosine.hpp>
@@ -26,9 +25,7 @@ namespace {
 namespace fs = std::filesystem;
 using boot::cpu;
 using boot::measure::json;
-using model = boot::network_model<boot::mlp, cpu, float>;
 
-constexpr std::int64_t batch = 256;
 constexpr double boundary_fraction = .25, rate = 1e-4, peer_delta = .04;
 constexpr const char* target_name = "target_embedding";  // the peer's files call it class_embedding
 
@@ -44,16 +41,15 @@ void flush_denormals([[maybe_unused]] const cpu& dev) {
 #endif
 }
 
-/// What both sides of the comparison are made of.
-boot::mlp_options network_options() {
-  boot::mlp_options o;
-  o.features = 64;
-  o.width = 512;
-  o.hidden_layers = 4;
-  o.time = {.features = 128, .flip_sin_to_cos = true, .freq_shift = 0, .max_period = 10000};
-  o.time_scale = 1000;
-  return o;
-}
+/// What both sides of a comparison are made of, and how much of it is measured.
+template <class Network>
+struct step_case {
+  const char* name;                   ///< the peer's, and the row's key
+  Network network;                    ///< the teacher's
+  std::int64_t batch;                 ///< of a step
+  int steps, rounds;                  ///< steps of each side in a round, unless the command line says otherwise
+  std::vector<const char*> variants;  ///< the peer's float32 ones
+};
 
 /// The options of the objective: the peer's step, whose delta is absolute while ours is a share of the range.
 boot::bootstrap_options objective_options(const boot::cosine_schedule& schedule) {
@@ -66,11 +62,15 @@ boot::bootstrap_options objective_options(const boot::cosine_schedule& schedule)
 }
 
 /// Teacher, student, objective and optimiser: the library's own step.
+template <class Network>
 class own_step {
  public:
-  explicit own_step(const cpu& dev)
+  using model = boot::network_model<Network, cpu, float>;
+
+  own_step(const cpu& dev, const Network& network, std::int64_t batch)
       : dev_(dev),
-        teacher_(dev, boot::mlp(network_options()), boot::prediction{boot::prediction_kind::v}, 1),
+        batch_(batch),
+        teacher_(dev, network, boot::prediction{boot::prediction_kind::v}, 1),
         student_(boot::student_of(dev, teacher_)),
         objective_(teacher_, student_, schedule_, objective_options(schedule_)),
         optimizer_(dev, student_.parameters(), options()) {}
@@ -79,7 +79,7 @@ class own_step {
   double operator()() {
     const auto begin = std::chrono::steady_clock::now();
     boot::fill_zero(dev_, student_.parameters().gradient());
-    report_ = objective_(dev_, {.seed = 1, .step = step_++, .first = 0, .count = batch});
+    report_ = objective_(dev_, {.seed = 1, .step = step_++, .first = 0, .count = batch_});
     static_cast<void>(optimizer_.step(dev_, student_.parameters(), rate));
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   }
@@ -93,10 +93,10 @@ class own_step {
   [[nodiscard]] double loss() const { return report_.total; }
   /// Matrix products of one step, 2 per multiply-add, as the plans of its three passes count them.
   [[nodiscard]] double flop() const {
-    const auto inner = batch - static_cast<std::int64_t>(boundary_fraction * static_cast<double>(batch));
+    const auto inner = batch_ - static_cast<std::int64_t>(boundary_fraction * static_cast<double>(batch_));
     const auto target = student_.plan(dev_, inner, boot::no_condition{}, false, true, false);
-    const auto taught = teacher_.plan(dev_, batch, boot::no_condition{}, false, false, false);
-    const auto trained = student_.plan(dev_, batch, boot::no_condition{}, true, true, false);
+    const auto taught = teacher_.plan(dev_, batch_, boot::no_condition{}, false, false, false);
+    const auto trained = student_.plan(dev_, batch_, boot::no_condition{}, true, true, false);
     return target.forward_flop + taught.forward_flop + trained.forward_flop + trained.backward_flop;
   }
   /// Parameters of the student.
@@ -112,6 +112,7 @@ class own_step {
   }
 
   cpu dev_;
+  std::int64_t batch_;
   boot::cosine_schedule schedule_;
   model teacher_, student_;
   boot::bootstrap<model, model, boot::cosine_schedule> objective_;
@@ -126,12 +127,34 @@ std::string peer_name(const std::string& prefix, std::string name) {
   return prefix + name;
 }
 
-void load(const boot::safetensors_file& file, const std::string& prefix, model& to) {
+/// The last three axes of `values` from channels, height, width (or input channels, k, k) to channels last.
+std::vector<float> channels_last(std::vector<float> values, std::int64_t outer, std::int64_t channels,
+                                 std::int64_t pixels) {
+  std::vector<float> out(values.size());
+  for (std::int64_t i = 0; i < outer; ++i)
+    for (std::int64_t c = 0; c < channels; ++c)
+      for (std::int64_t q = 0; q < pixels; ++q)
+        out[static_cast<std::size_t>((i * pixels + q) * channels + c)] =
+            values[static_cast<std::size_t>((i * channels + c) * pixels + q)];
+  return out;
+}
+
+/// The peer's tensor of a parameter, in our order of the axes.
+std::vector<float> peer_values(const boot::safetensors_file& file, const std::string& prefix,
+                               const boot::parameter_entry& e) {
+  const std::string name = peer_name(prefix, e.name);
+  std::vector<float> values = file.read_floats(name);
+  boot::require(static_cast<std::int64_t>(values.size()) == e.extents.size(),
+                "measure step: tensor '{}' of '{}' has {} elements, needs {}; the peer's case is another network", name,
+                file.path(), values.size(), e.extents.size());
+  if (e.order == boot::file_order::as_is) return values;
+  return channels_last(std::move(values), e.extents[0], e.extents[3], e.extents[1] * e.extents[2]);
+}
+
+template <class Network>
+void load(const boot::safetensors_file& file, const std::string& prefix, boot::network_model<Network, cpu, float>& to) {
   for (const auto& e : to.parameters().layout().entries()) {
-    const auto values = file.read_floats(peer_name(prefix, e.name));
-    boot::require(static_cast<std::int64_t>(values.size()) == e.extents.size(),
-                  "measure step: tensor '{}' of '{}' has {} elements, needs {}; the peer's case is another network",
-                  peer_name(prefix, e.name), file.path(), values.size(), e.extents.size());
+    const auto values = peer_values(file, prefix, e);
     std::copy(values.begin(), values.end(), to.parameters().values().data() + e.offset);
   }
 }
@@ -139,21 +162,26 @@ void load(const boot::safetensors_file& file, const std::string& prefix, model& 
 /// How near our objective comes to the step that the peer wrote down.
 struct agreement {
   double loss = 0, peer_loss = 0, loss_error = 0;  ///< relative
-  double gradient_error = 0;                       ///< worst tensor: norm of the difference over the peer's norm
-  std::string worst;                               ///< which tensor that is
+  double gradient_error = 0;  ///< worst tensor: the difference over the larger of its norm and 1e-3 of all
+  std::string worst;          ///< which tensor that is
 };
 
-agreement replay(const cpu& dev, const std::string& path) {
+template <class Network>
+agreement replay(const cpu& dev, const Network& network, std::int64_t batch, const std::string& path) {
   const auto file = boot::safetensors_file::open(path);
-  model teacher(dev, boot::mlp(network_options()), boot::prediction{boot::prediction_kind::v}, 1);
-  model student = boot::student_of(dev, teacher);
+  boot::network_model<Network, cpu, float> teacher(dev, network, boot::prediction{boot::prediction_kind::v}, 1);
+  auto student = boot::student_of(dev, teacher);
   load(file, "teacher.", teacher);
   load(file, "student.", student);
   const boot::cosine_schedule schedule;
-  const auto t = file.read_floats("in.t"), eps = file.read_floats("in.eps");
-  boot::require(static_cast<std::int64_t>(t.size()) == batch && eps.size() == t.size() * 64,
-                "measure step: '{}' holds {} times and {} noise values; needs {} and {}", path, t.size(), eps.size(),
-                batch, batch * 64);
+  const boot::shape one = network.sample_shape();
+  const auto t = file.read_floats("in.t");
+  auto eps = file.read_floats("in.eps");
+  boot::require(
+      static_cast<std::int64_t>(t.size()) == batch && static_cast<std::int64_t>(eps.size()) == batch * one.size(),
+      "measure step: '{}' holds {} times and {} noise values; needs {} and {}", path, t.size(), eps.size(), batch,
+      batch * one.size());
+  if (one.rank() == 3) eps = channels_last(std::move(eps), batch, one[2], one[0] * one[1]);
   // The times are handed out in the order in which the objective asks for them: that of the batch.
   auto options = objective_options(schedule);
   std::size_t next = 0;
@@ -162,24 +190,33 @@ agreement replay(const cpu& dev, const std::string& path) {
   };
   boot::bootstrap objective(teacher, student, schedule, options);
   boot::fill_zero(dev, student.parameters().gradient());
-  const boot::view<const float, cpu> noise(eps.data(), {batch, 64});
+  const boot::view<const float, cpu> noise(eps.data(), one.batched(batch));
   agreement a;
   a.loss = objective(dev, {.seed = 0, .step = 0, .first = 0, .count = batch}, noise).total;
   a.peer_loss = static_cast<double>(file.read_floats("out.loss").at(0));
   a.loss_error = std::abs(a.loss - a.peer_loss) / std::abs(a.peer_loss);
+  struct tensor_error {
+    std::string name;
+    double difference = 0, norm = 0;  // squared
+  };
+  std::vector<tensor_error> tensors;
+  double whole = 0;
   for (const auto& e : student.parameters().layout().entries()) {
-    const auto wanted = file.read_floats(peer_name("grad.", e.name));
+    const auto wanted = peer_values(file, "grad.", e);
     const float* const got = student.parameters().gradient().data() + e.offset;
-    double difference = 0, norm = 0;
+    tensor_error& of_tensor = tensors.emplace_back(tensor_error{.name = e.name});
     for (std::size_t i = 0; i < wanted.size(); ++i) {
       const double w = static_cast<double>(wanted[i]), d = static_cast<double>(got[i]) - w;
-      difference += d * d;
-      norm += w * w;
+      of_tensor.difference += d * d;
+      of_tensor.norm += w * w;
     }
-    const double error = std::sqrt(difference / norm);
+    whole += of_tensor.norm;
+  }
+  for (const tensor_error& of_tensor : tensors) {  // the key's bias in attention has gradient 0 but for rounding
+    const double error = std::sqrt(of_tensor.difference / std::max(of_tensor.norm, 1e-6 * whole));
     if (error <= a.gradient_error) continue;
     a.gradient_error = error;
-    a.worst = e.name;
+    a.worst = of_tensor.name;
   }
   return a;
 }
@@ -245,40 +282,31 @@ struct contender {
   double flop = 0;
 };
 
-}  // namespace
+/// What a case needs to be run.
+struct surroundings {
+  cpu dev;
+  std::string python, script;
+  int rounds = 0, steps = 0;  ///< 0: the case's own
+};
 
-int main(int argc, char** argv) try {
-  boot::measure::measure_report report(
-      "step", {{"mlp8", "<= 1.0", "one full BOOT step of an MLP / the same in PyTorch's fastest fp32 variant"}});
-  std::string peers_given, python_given;
-  int rounds = 20, steps = 20;
-  report.app().add_option("--peers", peers_given, "folder of the PyTorch scripts (BOOT_PEERS, ../shared/peers)");
-  report.app().add_option("--python", python_given, "a Python with torch (BOOT_PEER_PYTHON, build/peer_venv)");
-  report.app().add_option("--rounds", rounds, "alternating rounds (20)")->check(CLI::PositiveNumber);
-  report.app().add_option("--steps", steps, "steps of each side in a round (20)")->check(CLI::PositiveNumber);
-  if (const auto status = report.parse(argc, argv)) return *status;
+/// Measures one case and fills its row.
+template <class Network>
+void measure_case(boot::measure::measure_report& report, const surroundings& s, const step_case<Network>& c) {
+  const cpu dev = s.dev;
+  const int steps = s.steps > 0 ? s.steps : c.steps;
+  int rounds = s.rounds > 0 ? s.rounds : c.rounds;
   if (report.quick()) rounds = std::min(rounds, 6);
-  if (const char* const policy = std::getenv("OMP_WAIT_POLICY"); policy != nullptr)
-    boot::require(
-        std::string_view(policy) != "passive" && std::string_view(policy) != "PASSIVE",
-        "measure step: OMP_WAIT_POLICY is passive, with which waking threads costs more than the work between "
-        "two barriers; unset it");
-  const cpu dev{.threads = report.options().threads > 0 ? report.options().threads : 2};
-  const fs::path peers = find_peers(peers_given, report.root());
-  const std::string python = find_python(python_given, report.root(), peers),
-                    script = (peers / "boot_torch.py").string();
-  flush_denormals(dev);
 
   // The same step gives the same loss, before anything is timed.
-  const fs::path dump = report.cache_folder() / "mlp8.safetensors";
+  const fs::path dump = report.cache_folder() / (std::string(c.name) + ".safetensors");
   boot::require(
-      boot::measure::output_of(fmt::format("{} {} --case mlp8 --threads {} --boundary-fraction {} --dump {} 1>&2",
-                                           shell_word(python), shell_word(script), dev.threads, boundary_fraction,
-                                           shell_word(dump.string())))
+      boot::measure::output_of(fmt::format("{} {} --case {} --threads {} --boundary-fraction {} --dump {} 1>&2",
+                                           shell_word(s.python), shell_word(s.script), c.name, dev.threads,
+                                           boundary_fraction, shell_word(dump.string())))
           .has_value(),
-      "measure step: '{}' could not write a step into '{}'; its messages are above", script, dump.string());
-  const agreement same = replay(dev, dump.string());
-  report.progress("loss {} against {} (relative error {:.2g}); worst gradient {} with {:.2g}", same.loss,
+      "measure step: '{}' could not write a step into '{}'; its messages are above", s.script, dump.string());
+  const agreement same = replay(dev, c.network, c.batch, dump.string());
+  report.progress("{}: loss {} against {} (relative error {:.2g}); worst gradient {} with {:.2g}", c.name, same.loss,
                   same.peer_loss, same.loss_error, same.worst, same.gradient_error);
   boot::require(
       same.loss_error <= 1e-4,
@@ -286,22 +314,24 @@ int main(int argc, char** argv) try {
       "do the same work, so their times must not be compared",
       same.loss, same.peer_loss, same.loss_error);
 
-  own_step own(dev);
-  boot::measure::peer torch({python, script, "--serve", "--case", "mlp8", "--threads", std::to_string(dev.threads)});
+  own_step<Network> own(dev, c.network, c.batch);
+  boot::measure::peer torch(
+      {s.python, s.script, "--serve", "--case", c.name, "--threads", std::to_string(dev.threads)});
   const auto ask = [&](const std::string& variant, int count, int warmup) {
-    return torch.request(nlohmann::json{{"case", "mlp8"},
+    return torch.request(nlohmann::json{{"case", c.name},
                                         {"variant", variant},
-                                        {"batch", batch},
+                                        {"batch", c.batch},
                                         {"boundary_fraction", boundary_fraction},
                                         {"steps", count},
                                         {"warmup", warmup}});
   };
+  json config;
   std::vector<contender> contenders;
-  for (const char* const variant : {"eager", "compile"}) {
-    const nlohmann::json answer = ask(variant, steps, 10);
+  for (const char* const variant : c.variants) {
+    const nlohmann::json answer = ask(variant, steps, std::min(steps, 10));
     if (answer.contains("unavailable")) {
       report.progress("variant {} is unavailable: {}", variant, answer["unavailable"].dump());
-      report.config(std::string("unavailable_") + variant, answer["unavailable"]);
+      config[std::string("unavailable_") + variant] = answer["unavailable"];
       continue;
     }
     boot::require(answer.at("threads").get<int>() == dev.threads,
@@ -314,46 +344,84 @@ int main(int argc, char** argv) try {
   boot::require(flop_ratio <= 1.01, "measure step: our step has {} FLOP, {:.4f} times the peer's; 1.01 is allowed",
                 own.flop(), flop_ratio);
 
-  static_cast<void>(own.median(steps));
+  static_cast<void>(own.median(std::min(steps, 10)));
   std::vector<double> seconds;
   for (int round = 0; round < rounds; ++round) {
     const bool first = round % 2 == 0;
     if (first) seconds.push_back(own.median(steps));
-    for (contender& c : contenders) c.seconds.push_back(ask(c.variant, steps, 0).at("median").get<double>());
+    for (contender& one : contenders)
+      one.seconds.push_back(ask(one.variant, steps, 0).at("median").template get<double>());
     if (!first) seconds.push_back(own.median(steps));
   }
   const auto median = [](const std::vector<double>& v) { return boot::bench::summarize(v).median; };
   const contender* fastest = contenders.data();
-  for (const contender& c : contenders)
-    if (median(c.seconds) < median(fastest->seconds)) fastest = &c;
+  for (const contender& one : contenders)
+    if (median(one.seconds) < median(fastest->seconds)) fastest = &one;
   std::vector<double> ratios;
   for (std::size_t i = 0; i < seconds.size(); ++i) ratios.push_back(seconds[i] / fastest->seconds[i]);
   const auto ratio = boot::bench::summarize(ratios);
 
-  report.config("batch", batch);
-  report.config("boundary_fraction", boundary_fraction);
-  report.config("step_threads", dev.threads);
-  report.config("rounds", rounds);
-  report.config("steps_per_round", steps);
+  config["batch"] = c.batch;
+  config["rounds"] = rounds;
+  config["steps_per_round"] = steps;
+  config["fastest_variant"] = fastest->variant;
+  config["flop_per_step"] = own.flop();
+  config["peer_flop_per_step"] = fastest->flop;
+  config["flop_ratio"] = flop_ratio;
+  config["parameters"] = own.parameters();
+  config["replayed_loss"] = {{"own", same.loss}, {"peer", same.peer_loss}, {"relative_error", same.loss_error}};
+  config["replayed_gradient"] = {{"worst_tensor", same.worst}, {"relative_error", same.gradient_error}};
+  config["last_loss"] = own.loss();
+  report.config(c.name, config);
   report.config("torch_version", torch.ready().value("torch_version", "unknown"));
-  report.config("fastest_variant", fastest->variant);
-  report.config("flop_per_step", own.flop());
-  report.config("peer_flop_per_step", fastest->flop);
-  report.config("flop_ratio", flop_ratio);
+  report.beside(fmt::format("{} own_milliseconds", c.name), 1e3 * median(seconds));
+  for (const contender& one : contenders)
+    report.beside(fmt::format("{} torch_{}_milliseconds", c.name, one.variant), 1e3 * median(one.seconds));
+  report.row(c.name, ratio.median,
+             fmt::format("{:.2f} ms against {:.2f} ms of {}, quartiles {:.0f} % apart, {:.3f} of its FLOP",
+                         1e3 * median(seconds), 1e3 * median(fastest->seconds), fastest->variant,
+                         100 * ratio.relative_spread(), flop_ratio));
+}
+
+}  // namespace
+
+int main(int argc, char** argv) try {
+  boot::measure::measure_report report(
+      "step", {{"mlp8", "<= 1.0", "one full BOOT step of an MLP / the same in PyTorch's fastest fp32 variant"},
+               {"digits8", "<= 1.3", "the same of a U-Net on 256 images of 8 x 8"},
+               {"tiny32", "<= 1.3", "the same of a U-Net on 16 images of 32 x 32"}});
+  std::string peers_given, python_given;
+  surroundings s;
+  report.app().add_option("--peers", peers_given, "folder of the PyTorch scripts (BOOT_PEERS, ../shared/peers)");
+  report.app().add_option("--python", python_given, "a Python with torch (BOOT_PEER_PYTHON, build/peer_venv)");
+  report.app().add_option("--rounds", s.rounds, "alternating rounds (20, U-Nets 10)")->check(CLI::PositiveNumber);
+  report.app()
+      .add_option("--steps", s.steps, "steps of each side in a round (20, U-Nets 4 and 2)")
+      ->check(CLI::PositiveNumber);
+  if (const auto status = report.parse(argc, argv)) return *status;
+  if (const char* const policy = std::getenv("OMP_WAIT_POLICY"); policy != nullptr)
+    boot::require(
+        std::string_view(policy) != "passive" && std::string_view(policy) != "PASSIVE",
+        "measure step: OMP_WAIT_POLICY is passive, with which waking threads costs more than the work between "
+        "two barriers; unset it");
+  s.dev = {.threads = report.options().threads > 0 ? report.options().threads : 2};
+  const fs::path peers = find_peers(peers_given, report.root());
+  s.python = find_python(python_given, report.root(), peers);
+  s.script = (peers / "boot_torch.py").string();
+  flush_denormals(s.dev);
+  report.config("boundary_fraction", boundary_fraction);
+  report.config("step_threads", s.dev.threads);
   report.config(
       "exact_savings",
       "the source time t_max is that of all samples: its embedding is computed for one row instead of one per "
       "sample, forward and backward");
-  report.config("parameters", own.parameters());
-  report.config("replayed_loss", {{"own", same.loss}, {"peer", same.peer_loss}, {"relative_error", same.loss_error}});
-  report.config("replayed_gradient", {{"worst_tensor", same.worst}, {"relative_error", same.gradient_error}});
-  report.config("last_loss", own.loss());
-  report.beside("own_milliseconds", 1e3 * median(seconds));
-  for (const contender& c : contenders) report.beside("torch_" + c.variant + "_milliseconds", 1e3 * median(c.seconds));
-  report.row("mlp8", ratio.median,
-             fmt::format("{:.2f} ms against {:.2f} ms of {}, quartiles {:.0f} % apart, {:.3f} of its FLOP",
-                         1e3 * median(seconds), 1e3 * median(fastest->seconds), fastest->variant,
-                         100 * ratio.relative_spread(), flop_ratio));
+  if (report.wants("mlp8"))
+    measure_case(report, s, step_case<boot::mlp>{"mlp8", boot::measure::mlp8(), 256, 20, 20, {"eager", "compile"}});
+  const std::vector<const char*> image_variants{"eager", "channels_last", "compile"};
+  if (report.wants("digits8"))
+    measure_case(report, s, step_case<boot::unet2d>{"digits8", boot::measure::digits8(), 256, 4, 10, image_variants});
+  if (report.wants("tiny32"))
+    measure_case(report, s, step_case<boot::unet2d>{"tiny32", boot::measure::tiny32(), 16, 2, 10, image_variants});
   return report.finish();
 } catch (const std::exception& reason) {
   fmt::print(stderr, "{}\n", reason.what());

@@ -44,9 +44,9 @@ struct dit_options {
 
 /// Patches to tokens by one linear map, which files have as a convolution with stride = kernel = patch size.
 struct patch_embedding {
-  parameter weight;           ///< [width, size, size, channels]
-  parameter bias;             ///< [width]
-  std::int64_t size = 1;      ///< pixels along a patch's edge
+  parameter weight;       ///< [width, size, size, channels]
+  parameter bias;         ///< [width]
+  std::int64_t size = 1;  ///< pixels along a patch's edge
 
   patch_embedding() = default;
   /// Throws boot::error for sizes that are not positive. Initial values as torch.nn.Conv2d.
@@ -126,13 +126,13 @@ struct dit_block {
   }
 };
 
-/// A dit; samples are images NHWC, [height, width, channels]. Patches become tokens, blocks follow, and a last layer norm
-/// with a modulation and a linear map makes pixels of the tokens. Parameters have diffusers' names and, but for the order
-/// of the axes in the patches' weight, its shapes; interop/dit.hpp reads its files. From scratch, blocks start as
-/// identities.
+/// A dit; samples are images NHWC, [height, width, channels]. Patches become tokens, blocks follow, and a last layer
+/// norm with a modulation and a linear map makes pixels of the tokens. Parameters have diffusers' names and, but for
+/// the order of the axes in the patches' weight, its shapes; interop/dit.hpp reads its files. From scratch, blocks
+/// start as identities.
 ///
-/// Students: `target_time` adds an embedding of the target time, "target_embedding", to the condition of every block and
-/// of the last modulation; `guidance_scale_input` the same for "guidance_embedding". diffusers knows neither.
+/// Students: `target_time` adds an embedding of the target time, "target_embedding", to the condition of every block
+/// and of the last modulation; `guidance_scale_input` the same for "guidance_embedding". diffusers knows neither.
 class dit {
  public:
   /// Throws boot::error for options that do not fit together.
@@ -163,8 +163,8 @@ class dit {
                                              const C& condition) const {
     using value = typename G::value;
     const std::int64_t width = options_.heads * options_.head_dim;
-    const double base = static_cast<double>(options_.base_size > 0 ? options_.base_size
-                                                                   : options_.height / options_.patch_size);
+    const double base =
+        static_cast<double>(options_.base_size > 0 ? options_.base_size : options_.height / options_.patch_size);
     value h = add_positions(g, pos_embed_(g, x), base);
     const value extra = student_embedding(g, t_source, t_target, condition);
     value last;  // the last modulation reads the first block's embeddings

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
-/// A multilayer perceptron on flat samples, with time, class and guidance embeddings; teacher or student.
+/// A multilayer perceptron on flat samples, with time, class and guidance embeddings, and attention to prompts; teacher
+/// or student.
 #pragma once
 
 #include <boot/model/network.hpp>
+#include <boot/nn/attention.hpp>
 #include <boot/nn/layers.hpp>
 
 #include <cmath>
@@ -24,15 +26,20 @@ struct mlp_options {
   double guidance_scale_input = 0;  ///< > 0: takes a guidance scale w per sample, read as this times w
   bool begins_as_teacher = false;   ///< the embeddings of target time and w start at zero; student_of() sets it
   bool normalise = false;           ///< layer norm before each SiLU
+  std::int64_t context_width = 0;   ///< > 0: attends to prompt embeddings whose tokens have this width
+  std::int64_t context_heads = 1;   ///< of that attention; divides `width`
 };
 
 /// layer_in plus embeddings, then hidden layers of SiLU and linear. The embeddings are added to the first layer's
 /// output, before its SiLU. Those that only a student has start at zero when it takes its teacher's weights, so that it
 /// begins as its teacher; from scratch they must not: a student that is the same at all target times at first settles
 /// where the trajectories part before it has learnt to tell them apart.
+///
+/// With `context_width`, each SiLU is followed by h + attention(h to the prompt's tokens): the sample is one token that
+/// asks, and the number of tokens that answer is the prompt's own. The way out of each attention starts at zero.
 class mlp {
  public:
-  /// Throws boot::error for sizes that are not positive.
+  /// Throws boot::error for sizes that are not positive and heads that do not divide the width.
   explicit mlp(const mlp_options& o) : options_(o) {
     require(o.features > 0 && o.width > 0 && o.hidden_layers > 0,
             "boot: an mlp with {} features, width {} and {} hidden layers; all must be positive", o.features, o.width,
@@ -53,6 +60,13 @@ class mlp {
     for (std::int64_t i = 1; i < o.hidden_layers; ++i) layers_.emplace_back(o.width, o.width);
     if (o.normalise)
       for (std::int64_t i = 0; i < o.hidden_layers; ++i) norms_.emplace_back(o.width);
+    require(o.context_width >= 0, "boot: an mlp that attends to tokens of width {}; must be positive, or 0 for none",
+            o.context_width);
+    for (std::int64_t i = 0; o.context_width > 0 && i < o.hidden_layers; ++i) {
+      attentions_.emplace_back(
+          attention_options{.width = o.width, .heads = o.context_heads, .context = o.context_width});
+      attentions_.back().to_out.zero();
+    }
     layer_out_ = linear(o.width, o.features);
   }
 
@@ -82,8 +96,9 @@ class mlp {
         fail("boot: an mlp that reads a guidance scale was called without one; pass boot::guidance_scale");
       }
     }
-    for (std::size_t i = 0; i < layers_.size(); ++i) h = layers_[i](g, activate(g, h, i));
-    return layer_out_(g, activate(g, h, layers_.size()));
+    const auto context = tokens(g, x, condition);
+    for (std::size_t i = 0; i < layers_.size(); ++i) h = layers_[i](g, activate(g, h, i, context, condition));
+    return layer_out_(g, activate(g, h, layers_.size(), context, condition));
   }
   /// Names as in the dotted paths of its files.
   template <class V>
@@ -95,6 +110,7 @@ class mlp {
     v("layer_in", layer_in_);
     v("layers", layers_);
     v("norms", norms_);
+    v("attentions", attentions_);
     v("layer_out", layer_out_);
   }
   /// [features].
@@ -106,8 +122,37 @@ class mlp {
 
  private:
   template <class G>
-  [[nodiscard]] typename G::value activate(G& g, const typename G::value& h, std::size_t i) const {
-    return silu(g, norms_.empty() ? h : norms_[i](g, h));
+  using prompt_of = prompt_embeddings<typename G::device_type, typename G::scalar_type>;
+
+  // The prompt's tokens, or a value without content for a network that reads none.
+  template <class G, class C>
+  [[nodiscard]] typename G::value tokens(G& g, const typename G::value& x, const C& condition) const {
+    if (attentions_.empty()) return {};
+    if constexpr (has_condition<prompt_of<G>, C>) {
+      const auto& t = condition_part<prompt_of<G>>(condition).tokens;
+      const shape& s = t.extents();
+      const std::int64_t batch = x.extents().batch();
+      require(s.rank() == 3 && (s[0] == batch || s[0] == 1) && s[1] > 0 && s[2] == options_.context_width,
+              "boot: an mlp got {} samples with prompt embeddings of shape {}; needs [{} or 1, tokens, {}] with at "
+              "least one token",
+              batch, boot::to_string(s), batch, options_.context_width);
+      return g.input(t);
+    } else {
+      fail(
+          "boot: an mlp that attends to tokens of width {} was called without prompt embeddings; pass "
+          "boot::prompt_embeddings of the network's device and scalar type",
+          options_.context_width);
+    }
+  }
+  template <class G, class C>
+  [[nodiscard]] typename G::value activate(G& g, const typename G::value& h, std::size_t i,
+                                           const typename G::value& context, const C& condition) const {
+    const auto a = silu(g, norms_.empty() ? h : norms_[i](g, h));
+    if constexpr (has_condition<prompt_of<G>, C>) {
+      if (context.has_value())
+        return add(g, a, attentions_[i](g, a, context, condition_part<prompt_of<G>>(condition).mask));
+    }
+    return a;
   }
 
   mlp_options options_;
@@ -117,6 +162,7 @@ class mlp {
   std::optional<class_embedding> class_embedding_;
   std::vector<linear> layers_;
   std::vector<layer_norm> norms_;
+  std::vector<attention_layer> attentions_;
 };
 
 /// A student for `teacher`: the same network with a target-time embedding that starts at zero, the teacher's weights

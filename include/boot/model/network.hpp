@@ -3,6 +3,7 @@
 #pragma once
 
 #include <boot/model/student.hpp>
+#include <boot/nn/condition.hpp>
 #include <boot/nn/graph.hpp>
 #include <boot/nn/times.hpp>
 
@@ -134,6 +135,7 @@ class network_model {
     bool recorded, uniform_source, uniform_target;
     std::int64_t batch;
     const char* condition;
+    std::int64_t condition_key;
     int layout_revision;  // freezing or thawing a group changes what a tape keeps
     graph_plan plan;
   };
@@ -151,16 +153,17 @@ class network_model {
   template <class C>
   graph_plan planned(const D& dev, bool recorded, view<const T, D> x, const times<D, T>& t_source,
                      const times<D, T>& t_target, const C& condition) const {
+    const std::int64_t key = detail::plan_key(condition);
     for (const auto& k : plans_)
       if (k.recorded == recorded && k.batch == x.batch() && k.uniform_source == t_source.uniform &&
-          k.uniform_target == t_target.uniform && k.condition == &detail::condition_tag<C> &&
+          k.uniform_target == t_target.uniform && k.condition == &detail::condition_tag<C> && k.condition_key == key &&
           k.layout_revision == arena_.layout().revision())
         return k.plan;
     graph_type g;
     const graph_plan p = g.plan(dev, recorded, arena_.layout(), [&](graph_type& q) {
       return network_(q, q.input(view<const T, D>(nullptr, x.extents())), t_source, t_target, condition);
     });
-    plans_.push_back({recorded, t_source.uniform, t_target.uniform, x.batch(), &detail::condition_tag<C>,
+    plans_.push_back({recorded, t_source.uniform, t_target.uniform, x.batch(), &detail::condition_tag<C>, key,
                       arena_.layout().revision(), p});
     return p;
   }

@@ -68,6 +68,7 @@ struct unet2d_options {
   bool null_class = true;    ///< has one more class, the null class, in the table's last row
   double guidance_scale_input = 0;  ///< > 0: takes a guidance scale w per sample, read as this times w
   bool begins_as_teacher = false;   ///< the embeddings of target time and w start at zero; student_of() sets it
+  bool recompute = false;           ///< training keeps the inputs of its blocks only and computes the rest twice
 };
 
 namespace detail {
@@ -176,6 +177,7 @@ class unet2d {
     for (std::size_t i = 0; i < levels; ++i) {
       const std::int64_t own = o.block_channels[i];
       unet_down_block block;
+      block.recomputes = o.recompute;
       for (std::int64_t j = 0; j < o.layers_per_block; ++j) {
         block.resnets.emplace_back(resnet(std::exchange(channels, own), own));
         if (o.down[i] == unet2d_level::attention) block.attentions.emplace_back(attention_of(own, o.norm_num_groups));
@@ -191,6 +193,7 @@ class unet2d {
       auto middle = resnet(last, last);
       middle.output_scale = o.mid_block_scale_factor;
       mid_block_.emplace();
+      mid_block_->recomputes = o.recompute;
       for (int j = 0; j < 2; ++j) mid_block_->resnets.emplace_back(middle);
       if (o.add_attention) {
         const std::int64_t groups =
@@ -205,6 +208,7 @@ class unet2d {
       const std::int64_t own = o.block_channels[levels - 1 - i];
       const std::int64_t below = o.block_channels[i + 1 < levels ? levels - 2 - i : 0];
       unet_up_block block;
+      block.recomputes = o.recompute;
       for (std::int64_t j = 0; j <= o.layers_per_block; ++j) {
         const std::int64_t skip = j == o.layers_per_block ? below : own;
         block.resnets.emplace_back(resnet(std::exchange(channels, own) + skip, own));

@@ -8,6 +8,7 @@
 #include <boot/nn/convolution.hpp>
 #include <boot/nn/group_norm.hpp>
 #include <boot/nn/layers.hpp>
+#include <boot/nn/recompute.hpp>
 #include <boot/nn/resample.hpp>
 
 #include <cstdint>
@@ -249,15 +250,19 @@ struct unet_down_block {
   std::vector<resnet_block> resnets;            ///< at least one
   std::vector<attention_block> attentions;      ///< none, or one per residual block
   std::vector<resolution_change> downsamplers;  ///< none or one
+  bool recomputes = false;                      ///< keeps a stage's input only, see nn/recompute.hpp
 
   /// Appends every stage's result to `skips`; returns the last one.
   template <class G>
   [[nodiscard]] typename G::value operator()(G& g, typename G::value h, const typename G::value& embedding,
                                              std::vector<typename G::value>& skips) const {
+    using value = typename G::value;
     for (std::size_t i = 0; i < resnets.size(); ++i) {
-      h = resnets[i](g, std::move(h), embedding);
-      if (!attentions.empty()) h = attentions[i](g, h);
-      skips.push_back(h);
+      const auto stage = [this, i](G& q, value x, const value& e) {
+        x = resnets[i](q, std::move(x), e);
+        return attentions.empty() ? x : attentions[i](q, x);
+      };
+      skips.push_back(h = recompute(g, recomputes, stage, std::move(h), embedding));
     }
     for (const auto& change : downsamplers) skips.push_back(h = change(g, h, embedding));
     return h;
@@ -275,13 +280,18 @@ struct unet_down_block {
 struct unet_mid_block {
   std::vector<resnet_block> resnets;        ///< one more than there are attentions, or two
   std::vector<attention_block> attentions;  ///< after the first residual block, none or one
+  bool recomputes = false;                  ///< keeps a stage's input only, see nn/recompute.hpp
 
   /// Same shape.
   template <class G>
   [[nodiscard]] typename G::value operator()(G& g, typename G::value h, const typename G::value& embedding) const {
+    using value = typename G::value;
     for (std::size_t i = 0; i < resnets.size(); ++i) {
-      h = resnets[i](g, std::move(h), embedding);
-      if (i < attentions.size()) h = attentions[i](g, h);
+      const auto stage = [this, i](G& q, value x, const value& e) {
+        x = resnets[i](q, std::move(x), e);
+        return i < attentions.size() ? attentions[i](q, x) : x;
+      };
+      h = recompute(g, recomputes, stage, std::move(h), embedding);
     }
     return h;
   }
@@ -299,16 +309,22 @@ struct unet_up_block {
   std::vector<resnet_block> resnets;          ///< at least one
   std::vector<attention_block> attentions;    ///< none, or one per residual block
   std::vector<resolution_change> upsamplers;  ///< none or one
+  bool recomputes = false;                    ///< keeps a stage's inputs only, see nn/recompute.hpp
 
   /// Takes as many values off the end of `skips` as it has residual blocks.
   template <class G>
   [[nodiscard]] typename G::value operator()(G& g, typename G::value h, const typename G::value& embedding,
                                              std::vector<typename G::value>& skips) const {
+    using value = typename G::value;
     for (std::size_t i = 0; i < resnets.size(); ++i) {
-      h = concat(g, h, skips.back());
+      const auto stage = [this, i](G& q, value below, value skip, const value& e) {
+        value x = concat(q, below, skip);
+        below = skip = {};
+        x = resnets[i](q, std::move(x), e);
+        return attentions.empty() ? x : attentions[i](q, x);
+      };
+      h = recompute(g, recomputes, stage, std::move(h), std::move(skips.back()), embedding);
       skips.pop_back();
-      h = resnets[i](g, std::move(h), embedding);
-      if (!attentions.empty()) h = attentions[i](g, h);
     }
     for (const auto& change : upsamplers) h = change(g, h, embedding);
     return h;

@@ -57,7 +57,12 @@ class offset_allocator {
     free_.clear();
     top_ = 0;
   }
-  /// Bytes a block must have for all calls so far.
+  /// As new: forgets every range and the peak.
+  void reset() noexcept {
+    clear();
+    peak_ = 0;
+  }
+  /// Bytes a block must have for all calls since the beginning or reset().
   [[nodiscard]] std::int64_t peak() const noexcept { return peak_; }
 
  private:

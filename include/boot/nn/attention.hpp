@@ -43,6 +43,10 @@ struct attention_op {
   [[nodiscard]] double flop(const shape& q, const shape& k, const shape&) const {
     return 4.0 * static_cast<double>(q.size()) * static_cast<double>(k.sample_size() / k[-1]);
   }
+  /// Five products instead of the forward pass's two.
+  [[nodiscard]] double backward_flop(const shape& q, const shape& k, const shape& v) const {
+    return 2.5 * flop(q, k, v);
+  }
   /// Two matrix products per block of scores.
   template <class C>
   void forward(const D& dev, C& c) const {

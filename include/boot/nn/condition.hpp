@@ -48,6 +48,11 @@ struct prompt_embeddings {
                                                    ///< of its own, width]; empty where null() is not needed
   view<const std::uint8_t, D> negative_mask = {};  ///< [as negative's batch, its tokens], 0 = padding; empty: all count
 
+  /// Networks need other memory for another number of tokens, or a batch of one.
+  [[nodiscard]] std::int64_t plan_key() const noexcept {
+    const shape& s = tokens.extents();
+    return s.rank() == 3 ? 2 * s[1] + (s[0] == 1 ? 1 : 0) : 0;
+  }
   /// Samples [first, first + count); what has a batch of one stays as it is.
   [[nodiscard]] prompt_embeddings rows(std::int64_t first, std::int64_t count) const {
     const auto part = [&](const auto& v) {
@@ -113,6 +118,8 @@ struct conditions {
 };
 
 /// What may condition a batch: `rows(first, count)` gives a part of the batch, `null()` the null condition of guidance.
+/// A condition on which sizes inside a network depend, such as a number of tokens, also has `plan_key() -> std::int64_t`,
+/// which differs where they do.
 template <class C>
 concept Condition = std::copyable<C> && requires(const C& c) {
   { c.rows(std::int64_t{}, std::int64_t{}) } -> std::same_as<C>;
@@ -130,6 +137,25 @@ struct condition_has<Part, conditions<C...>> : std::disjunction<condition_has<Pa
 /// Whether condition C is a Part or holds one.
 template <class Part, class C>
 inline constexpr bool has_condition = detail::condition_has<Part, C>::value;
+
+namespace detail {
+template <class C>
+std::int64_t plan_key(const C& c) {
+  if constexpr (requires { c.plan_key(); }) return c.plan_key();
+  return 0;
+}
+template <class... C>
+std::int64_t plan_key(const conditions<C...>& c) {
+  // Parts beside one another: the factor keeps sums of different parts apart.
+  return std::apply(
+      [](const C&... part) {
+        std::int64_t key = 0;
+        ((key = key * 1000003 + plan_key(part)), ...);
+        return key;
+      },
+      c.parts);
+}
+}  // namespace detail
 
 /// The Part of a condition that has one.
 template <class Part, class C>

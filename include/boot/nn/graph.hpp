@@ -8,6 +8,7 @@
 #include <boot/tensor/parameter.hpp>
 
 #include <array>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -17,6 +18,10 @@
 #include <vector>
 
 namespace boot::inline v0 {
+
+namespace detail {
+struct recomputation;  // nn/recompute.hpp
+}
 
 /// What a graph does with a network's code.
 enum class graph_mode {
@@ -29,11 +34,13 @@ enum class graph_mode {
 struct graph_plan {
   std::int64_t bytes = 0;    ///< activation memory at its peak, forward and backward
   double forward_flop = 0;   ///< of matrix products, 2 per multiply-add
-  double backward_flop = 0;  ///< the same of backward()
+  double backward_flop = 0;  ///< the same of backward(), with what recomputed blocks do again
 };
 
 /// Inputs an operation may have.
 inline constexpr int max_operands = 4;
+/// Inputs a recomputed block may have.
+inline constexpr int max_block_operands = 8;
 
 /// What an operation sees when it runs: views of its operands, its result and, in backward, their gradients.
 template <ComputeScalar T, Device D>
@@ -56,9 +63,13 @@ struct op_context {
 ///   `template <class C> void forward(const D&, C& context) const`
 ///   `template <class C> void backward(const D&, C& context) const`
 ///   `static constexpr unsigned saves`                               bit i: backward needs operand i; bit 31: the result
-/// and optionally `std::int64_t saved_size(const shape&...) const` (numbers to keep from forward to backward) and
-/// `double flop(const shape&...) const`. See nn/operations.hpp for the library's own and docs/your_own_model.md for how
-/// to add one.
+/// and optionally
+///   `std::int64_t saved_size(const shape&...) const`                numbers to keep from forward to backward
+///   `double flop(const shape&...) const`                            of forward, 2 per multiply-add
+///   `double backward_flop(const shape&...) const`                   of backward when every operand wants its gradient
+/// Without the last, backward counts flop() once per saved operand that wants its gradient, as for a product of two
+/// factors. Forward must give the same bits whether `context.saved` is there or empty (nothing will be differentiated).
+/// See nn/operations.hpp for the library's own and docs/your_own_model.md for how to add one.
 template <ComputeScalar T, Device D>
 class graph {
  public:
@@ -88,6 +99,7 @@ class graph {
 
    private:
     friend graph;
+    friend detail::recomputation;
     value(graph* g, int id) : graph_(g), id_(id) { g->retain(id); }
     graph* graph_ = nullptr;
     int id_ = -1;
@@ -98,20 +110,10 @@ class graph {
   graph& operator=(const graph&) = delete;
 
   /// Starts a run. `weights` and `gradient` are flat arrays of `layout`; the gradient may be empty unless recorded.
-  /// No value of an earlier run may be alive.
+  /// No value of an earlier run may be alive; a run that ended in an exception leaves nothing behind.
   void begin(const D& dev, graph_mode mode, const parameter_layout& layout, view<const T, D> weights,
              view<T, D> gradient) {
-    device_ = dev;
-    mode_ = mode;
-    layout_ = &layout;
-    weights_ = weights;
-    parameter_gradient_ = gradient;
-    recording_ = mode == graph_mode::recorded || plan_recorded_;
-    differentiated_ = false;
-    slots_.clear();
-    nodes_.clear();
-    places_.clear();
-    plan_.forward_flop = plan_.backward_flop = 0;
+    start(dev, mode, mode == graph_mode::recorded, layout, weights, gradient);
   }
   /// The mode of this run.
   [[nodiscard]] graph_mode mode() const noexcept { return mode_; }
@@ -140,16 +142,24 @@ class graph {
   [[nodiscard]] value apply(const Op& op, const V&... operand) {
     static_assert(std::is_trivially_copyable_v<Op> && sizeof(Op) <= node_bytes && sizeof...(V) <= max_operands);
     const std::array<int, sizeof...(V)> ids{operand.id_...};
+    for (const int id : ids) check_operand(id);
     const auto run = [&]<std::size_t... I>(std::index_sequence<I...>) {
       slot s;
       s.extents = op.result(shape_of(ids[I])...);
       for (const int id : ids) s.wants_gradient = s.wants_gradient || at(id).wants_gradient;
+      const bool keeps = keeping_ && s.wants_gradient;
       std::int64_t saved = 0;
       if constexpr (requires { op.saved_size(shape_of(ids[I])...); })
-        if (s.wants_gradient) saved = op.saved_size(shape_of(ids[I])...);
-      double flop = 0;
+        if (keeps) saved = op.saved_size(shape_of(ids[I])...);
+      double flop = 0, backward_flop = 0;
       if constexpr (requires { op.flop(shape_of(ids[I])...); }) flop = op.flop(shape_of(ids[I])...);
-      plan_.forward_flop += flop;
+      (differentiated_ ? plan_.backward_flop : plan_.forward_flop) += flop;
+      if constexpr (requires { op.backward_flop(shape_of(ids[I])...); }) {
+        backward_flop = op.backward_flop(shape_of(ids[I])...);
+      } else {  // a matrix product per saved factor; a bias is no factor
+        for (std::size_t k = 0; k < ids.size(); ++k)
+          if ((Op::saves & (1u << k)) && at(ids[k]).wants_gradient) backward_flop += flop;
+      }
       allocate(s);
       value out = add(s);
       int saved_id = -1;
@@ -168,7 +178,17 @@ class graph {
         if (saved_id >= 0) c.saved = writable(saved_id);
         op.forward(device_, c);
       }
-      if (s.wants_gradient) record(op, ids, out.id_, saved_id, flop);
+      if (keeps) {
+        node n = make_node(op, ids, Op::saves, out.id_);
+        n.saved = saved_id;
+        n.backward_flop = backward_flop;
+        n.run = [](const std::byte* bytes, const D& dev, op_context<T, D>& c) {
+          std::remove_const_t<Op> copy;
+          std::memcpy(static_cast<void*>(&copy), bytes, sizeof(Op));
+          copy.backward(dev, c);
+        };
+        nodes_.push_back(n);
+      }
       return out;
     };
     return run(std::make_index_sequence<sizeof...(V)>{});
@@ -188,44 +208,29 @@ class graph {
     differentiated_ = true;
     at(root.id_).external_gradient = root_gradient.data();
     at(root.id_).has_gradient = true;
-    for (std::size_t i = nodes_.size(); i-- > 0;) {
-      node& n = nodes_[i];
-      slot& out = at(n.out);
-      if (out.has_gradient) {
-        op_context<T, D> c;
-        for (int k = 0; k < n.operands; ++k) prepare(n, k, c);
-        if (mode_ != graph_mode::plan) {
-          c.out_gradient = {out.external_gradient != nullptr ? out.external_gradient : at_offset(out.gradient_offset),
-                            out.extents};
-          if (n.saves & (1u << 31)) c.out = writable(n.out);
-          if (n.saved >= 0) c.saved = writable(n.saved);
-          n.run(n.op, device_, c);
+    while (!nodes_.empty()) {  // a stack: a recomputed block puts its operations where it was
+      node n = nodes_.back();
+      nodes_.pop_back();
+      if (at(n.out).has_gradient) {
+        if (n.run_again != nullptr) {
+          n.run_again(*this, n);
+        } else {
+          differentiate(n);
         }
-        for (int k = 0; k < n.operands; ++k)  // a matrix product per saved factor; a bias is no factor
-          if ((n.saves & (1u << k)) && at(n.in[static_cast<std::size_t>(k)]).wants_gradient)
-            plan_.backward_flop += n.flop;
-        if (out.gradient_offset >= 0) places_.give(out.gradient_offset, bytes_of(out));
-        out.gradient_offset = -1;
       }
       forget(n);
     }
-    nodes_.clear();
   }
 
   /// Runs `code(*this)` (and backward when `recorded`) without computing, and returns what it will need.
   template <class Code>
   [[nodiscard]] graph_plan plan(const D& dev, bool recorded, const parameter_layout& layout, const Code& code) {
-    offset_allocator fresh;
-    std::swap(places_, fresh);
-    plan_recorded_ = recorded;
-    begin(dev, graph_mode::plan, layout, {}, {});
+    start(dev, graph_mode::plan, recorded, layout, {}, {});
     {
       const value root = code(*this);
       if (recorded) backward(root, {});
     }
-    plan_recorded_ = false;
     plan_.bytes = places_.peak();
-    std::swap(places_, fresh);
     return plan_;
   }
   /// Makes room for a run whose plan said `bytes`; keeps what is there when it is enough.
@@ -239,6 +244,7 @@ class graph {
   [[nodiscard]] std::int64_t capacity() const noexcept { return static_cast<std::int64_t>(memory_.bytes()); }
 
  private:
+  friend detail::recomputation;
   static constexpr std::size_t node_bytes = 96;
 
   struct slot {
@@ -254,12 +260,29 @@ class graph {
   };
   struct node {
     alignas(16) std::byte op[node_bytes];
-    void (*run)(const std::byte*, const D&, op_context<T, D>&);
-    std::array<int, max_operands> in;
+    void (*run)(const std::byte*, const D&, op_context<T, D>&);  // an operation's backward
+    void (*run_again)(graph&, node&);                            // a recomputed block's forward, else null
+    std::array<int, max_block_operands> in;
     int operands, out, saved;
     unsigned saves;
-    double flop;
+    double backward_flop;
   };
+
+  void start(const D& dev, graph_mode mode, bool recording, const parameter_layout& layout, view<const T, D> weights,
+             view<T, D> gradient) {
+    device_ = dev;
+    mode_ = mode;
+    layout_ = &layout;
+    weights_ = weights;
+    parameter_gradient_ = gradient;
+    recording_ = keeping_ = recording;
+    differentiated_ = false;
+    block_begin_ = 0;
+    slots_.clear();
+    nodes_.clear();
+    places_.reset();
+    plan_ = {};
+  }
 
   [[nodiscard]] slot& at(int id) { return slots_[static_cast<std::size_t>(id)]; }
   [[nodiscard]] const slot& at(int id) const { return slots_[static_cast<std::size_t>(id)]; }
@@ -298,26 +321,41 @@ class graph {
       s.offset = -1;
     }
   }
+  void check_operand(int id) const {
+    require(
+        id >= block_begin_,
+        "boot: a recomputed block used a value of the graph from outside, which may be gone when it runs again; pass "
+        "the value to recompute() as an operand and use the block's own argument for it");
+  }
   template <class Op, std::size_t N>
-  void record(const Op& op, const std::array<int, N>& ids, int out, int saved, double flop) {
+  node make_node(const Op& op, const std::array<int, N>& ids, unsigned saves, int out) {
     node n{};
-    std::memcpy(n.op, &op, sizeof(Op));
-    n.run = [](const std::byte* bytes, const D& dev, op_context<T, D>& c) {
-      std::remove_const_t<Op> copy;
-      std::memcpy(static_cast<void*>(&copy), bytes, sizeof(Op));
-      copy.backward(dev, c);
-    };
+    std::memcpy(n.op, static_cast<const void*>(&op), sizeof(Op));
     n.operands = static_cast<int>(N);
     for (std::size_t k = 0; k < N; ++k) {
       n.in[k] = ids[k];
-      if (Op::saves & (1u << k)) retain(ids[k]);
+      if (saves & (1u << k)) retain(ids[k]);
     }
     n.out = out;
-    if (Op::saves & (1u << 31)) retain(out);
-    n.saved = saved;
-    n.saves = Op::saves;
-    n.flop = flop;
-    nodes_.push_back(n);
+    if (saves & (1u << 31)) retain(out);
+    n.saved = -1;
+    n.saves = saves;
+    return n;
+  }
+  void differentiate(const node& n) {
+    op_context<T, D> c;
+    for (int k = 0; k < n.operands; ++k) prepare(n, k, c);
+    slot& out = at(n.out);
+    if (mode_ != graph_mode::plan) {
+      c.out_gradient = {out.external_gradient != nullptr ? out.external_gradient : at_offset(out.gradient_offset),
+                        out.extents};
+      if (n.saves & (1u << 31)) c.out = writable(n.out);
+      if (n.saved >= 0) c.saved = writable(n.saved);
+      n.run(n.op, device_, c);
+    }
+    plan_.backward_flop += n.backward_flop;
+    if (out.gradient_offset >= 0) places_.give(out.gradient_offset, bytes_of(out));
+    out.gradient_offset = -1;
   }
   void forget(const node& n) {
     for (int k = 0; k < n.operands; ++k)
@@ -347,7 +385,9 @@ class graph {
 
   D device_{};
   graph_mode mode_ = graph_mode::plan;
-  bool recording_ = false, plan_recorded_ = false, differentiated_ = false;
+  bool recording_ = false, differentiated_ = false;
+  bool keeping_ = false;  // false also while a block that will be recomputed runs forward
+  int block_begin_ = 0;   // the first slot such a block may use
   const parameter_layout* layout_ = nullptr;
   view<const T, D> weights_;
   view<T, D> parameter_gradient_;

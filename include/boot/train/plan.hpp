@@ -37,7 +37,9 @@ struct training_plan {
 };
 
 namespace detail {
-/// A condition that has a batch and no contents: what plan() of a student needs to know.
+/// A condition that has a batch and no contents: what plan() of a student needs to know. How many tokens a prompt has,
+/// and of what width, only its source knows: prompt embeddings have no shape here, a student that reads them says so by
+/// an error, and what its calls take is not known before the first.
 template <class C>
 struct plan_condition {
   static C of(std::int64_t) { return C{}; }

@@ -4,6 +4,7 @@
 
 #include <boot/kernel/cpu/for_each.hpp>
 #include <boot/model/mlp.hpp>
+#include <boot/nn/cpu/attention.hpp>
 #include <boot/nn/cpu/operations.hpp>
 #include <boot/schedule/cosine.hpp>
 #include <boot/testing/conformance.hpp>
@@ -14,6 +15,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -293,4 +295,161 @@ TEST_CASE("wrong sizes, missing conditions and wrong shapes are told", "[model][
   CHECK_THROWS_WITH(m.predict(dev, four.rows(0, 3), t, labels, out.get().rows(0, 3)),
                     ContainsSubstring("3 samples came with 4"));
   CHECK_NOTHROW(m.predict(dev, four, t, labels, out.get()));  // an error leaves the model usable
+}
+
+namespace {
+
+using prompt = boot::prompt_embeddings<boot::cpu, double>;
+
+// An mlp that attends to prompts of 3 tokens of width 7, four samples, and what it needs to be called.
+struct prompted {
+  boot::mlp_options options = small_options();
+  vector x = samples(), tokens = std::vector<double>(4 * 3 * 7);
+  std::array<std::uint8_t, 12> mask{1, 1, 1, 1, 0, 0, 0, 1, 1, 0, 0, 0};  // the last sample's prompt is empty
+  boot::times_buffer<boot::cpu, double> from, to;
+
+  prompted() {
+    options.context_width = 7;
+    options.context_heads = 3;
+    for (std::size_t i = 0; i < tokens.size(); ++i) tokens[i] = std::cos(0.7 * static_cast<double>(i * i));
+  }
+  [[nodiscard]] boot::view<const double, boot::cpu> samples_view() const { return {x.data(), {4, 5}}; }
+  [[nodiscard]] prompt all() const { return {{tokens.data(), {4, 3, 7}}}; }
+  [[nodiscard]] prompt masked() const { return {{tokens.data(), {4, 3, 7}}, {mask.data(), {4, 3}}}; }
+  [[nodiscard]] vector predict(const model<double>& m, const prompt& p) {
+    boot::tensor<double, boot::cpu> out(dev, {4, 5});
+    m.predict(dev, samples_view(), from.set(dev, m, source), to.set(dev, m, target), p, out.get());
+    return boot::to_host(dev, out.get());
+  }
+};
+
+}  // namespace
+
+TEST_CASE("attention to a prompt: nothing at first, then by its own numbers", "[model][mlp]") {
+  prompted p;
+  p.options.target_time = true;
+  model<double> with(dev, boot::mlp(p.options), {}, 5);
+  const auto& layout = with.parameters().layout();
+  CHECK(layout.entries()[static_cast<std::size_t>(layout.find("attentions.2.to_k.weight"))].extents ==
+        boot::shape{12, 7});
+  CHECK(layout.find("attentions.3.to_k.weight") < 0);
+  boot::mlp_options o = p.options;
+  o.context_width = 0;
+  model<double> without(dev, boot::mlp(o), {}, 9);
+  CHECK(boot::copy_parameters(dev, layout, std::as_const(with).parameters().values(), without.parameters()) == 16);
+  CHECK(p.predict(with, p.all()) == p.predict(without, p.all()));  // a network without attention ignores prompts
+  fill(with, 6);
+  const vector wanted = p.predict(with, p.all());
+
+  // With one token all heads answer with its value: h + to_out(to_v(token)).
+  prompt one{{p.tokens.data(), {1, 1, 7}}};
+  p.options.hidden_layers = 1;
+  model<double> flat(dev, boot::mlp(p.options), {});
+  fill(flat, 6);
+  const auto value = [&](const std::string& name) {
+    const int i = flat.parameters().layout().find(name);
+    REQUIRE(i >= 0);
+    return flat.parameters().value(i);
+  };
+  vector v(12), shift(12);
+  for (std::int64_t i = 0; i < 12; ++i) {
+    double sum = value("attentions.0.to_v.bias")[i];
+    for (std::int64_t j = 0; j < 7; ++j)
+      sum += value("attentions.0.to_v.weight")[i * 7 + j] * p.tokens[static_cast<std::size_t>(j)];
+    v[static_cast<std::size_t>(i)] = sum;
+  }
+  for (std::int64_t i = 0; i < 12; ++i) {
+    double sum = value("attentions.0.to_out.0.bias")[i];
+    for (std::int64_t j = 0; j < 12; ++j)
+      sum += value("attentions.0.to_out.0.weight")[i * 12 + j] * v[static_cast<std::size_t>(j)];
+    shift[static_cast<std::size_t>(i)] = sum;
+  }
+  o = p.options;
+  o.context_width = 0;
+  model<double> bare(dev, boot::mlp(o), {});
+  boot::copy_parameters(dev, flat.parameters().layout(), std::as_const(flat).parameters().values(), bare.parameters());
+  const vector plain = p.predict(bare, one), moved = p.predict(flat, one);
+  for (std::size_t k = 0; k < 20; ++k) {
+    double sum = plain[k];
+    for (std::int64_t j = 0; j < 12; ++j)
+      sum += value("layer_out.weight")[static_cast<std::int64_t>(k % 5) * 12 + j] * shift[static_cast<std::size_t>(j)];
+    CHECK(moved[k] == Catch::Approx(sum).epsilon(1e-12));
+  }
+
+  // Each sample reads its own prompt, and a prompt with a batch of one is everybody's.
+  p.tokens[3 * 3 * 7] += 1;
+  const vector other = p.predict(with, p.all());
+  for (std::size_t k = 0; k < 15; ++k) CHECK(other[k] == wanted[k]);
+  CHECK(other[15] != wanted[15]);
+  for (std::size_t i = 21; i < p.tokens.size(); ++i) p.tokens[i] = p.tokens[i % 21];
+  const vector repeated = p.predict(with, p.all()), shared = p.predict(with, {{p.tokens.data(), {1, 3, 7}}});
+  for (std::size_t k = 0; k < 20; ++k) CHECK(shared[k] == Catch::Approx(repeated[k]).epsilon(1e-13));
+}
+
+TEST_CASE("masked tokens of a prompt do not matter", "[model][mlp]") {
+  prompted p;
+  model<double> m(dev, boot::mlp(p.options), {});
+  fill(m, 6);
+  const vector wanted = p.predict(m, p.masked());
+  CHECK(wanted != p.predict(m, p.all()));
+  for (std::size_t i = 0; i < p.tokens.size(); ++i)
+    if (p.mask[i / 7] == 0) p.tokens[i] = 100;
+  CHECK(p.predict(m, p.masked()) == wanted);
+}
+
+TEST_CASE("gradients of the attention to a prompt, and students that have it", "[model][mlp]") {
+  prompted p;
+  p.options.width = 6;
+  p.options.hidden_layers = 2;
+  p.options.time_scale = 3;
+  p.options.target_time = true;
+  model<double> m(dev, boot::mlp(p.options), {});
+  fill(m, 9);
+  const auto report = boot::testing::check_student_gradient(dev, m, p.samples_view(), p.from.set(dev, m, 1.0, 4),
+                                                            p.to.set(dev, m, target), p.masked(), {.directions = 3});
+  INFO(report.worst_name);
+  CHECK(report.worst < 1e-6);
+
+  p.options.target_time = false;
+  model<double> teacher(dev, boot::mlp(p.options), {});
+  fill(teacher, 2);
+  const model<double> student = boot::student_of(dev, teacher);
+  CHECK(student.network().options().context_width == 7);
+  CHECK(p.predict(student, p.masked()) == p.predict(teacher, p.masked()));
+}
+
+TEST_CASE("prompts that are missing or do not fit are told", "[model][mlp]") {
+  prompted p;
+  model<double> m(dev, boot::mlp(p.options), {});
+  boot::tensor<double, boot::cpu> out(dev, {4, 5});
+  CHECK_THROWS_WITH(m.predict(dev, p.samples_view(), p.from.set(dev, m, 0.5, 4), boot::no_condition{}, out.get()),
+                    ContainsSubstring("pass boot::prompt_embeddings"));
+  CHECK_THROWS_WITH(p.predict(m, {{p.tokens.data(), {4, 7, 3}}}), ContainsSubstring("needs [4 or 1, tokens, 7]"));
+  CHECK_THROWS_WITH(p.predict(m, {{p.tokens.data(), {3, 4, 7}}}), ContainsSubstring("needs [4 or 1, tokens, 7]"));
+  CHECK_THROWS_WITH(p.predict(m, {}), ContainsSubstring("at least one token"));
+  CHECK_THROWS_WITH(p.predict(m, {{p.tokens.data(), {4, 3, 7}}, {p.mask.data(), {3, 4}}}),
+                    ContainsSubstring("the mask must be [4, 3]"));
+  CHECK_NOTHROW(p.predict(m, p.masked()));
+  CHECK_THROWS_WITH(boot::mlp({.context_width = -1}), ContainsSubstring("0 for none"));
+  CHECK_THROWS_WITH(boot::mlp({.context_width = 7, .context_heads = 5}), ContainsSubstring("must divide"));
+}
+
+TEST_CASE("prompts of one length after another, alone and beside labels", "[model][mlp]") {
+  boot::mlp_options o = small_options();
+  o.context_width = 4;
+  o.classes = 3;
+  const model<float> m(dev, boot::mlp(o), {}, 3);
+  const std::vector<float> x(4 * 5, 0.5f), tokens(4 * 64 * 4, 0.25f);
+  const boot::class_labels<boot::cpu> labels{{ids.data(), {4}}};
+  boot::times_buffer<boot::cpu> at;
+  const auto& t = at.set(dev, m, 0.5, 4);
+  std::vector<float> first(4 * 5), out(4 * 5);
+  for (const std::int64_t batch : {1, 4})
+    for (const std::int64_t n : {1, 64, 3}) {
+      const boot::prompt_embeddings<boot::cpu> prompt{.tokens = {tokens.data(), {batch, n, 4}}};
+      m.predict(dev, {x.data(), {4, 5}}, t, t, boot::conditions(labels, prompt), {out.data(), {4, 5}});
+      if (batch == 1 && n == 1) first = out;
+      // Equal tokens say the same however many they are.
+      for (std::size_t i = 0; i < out.size(); ++i) CHECK(out[i] == Catch::Approx(first[i]).epsilon(1e-5).margin(1e-6));
+    }
 }

@@ -216,6 +216,19 @@ TEST_CASE("values and gradients of diffusers in float64", "[model][unet2d]") {
         {0.183127571969256, -0.7041215584683957, 8.978052546912958, 0.6581428809594514});
 }
 
+TEST_CASE("recomputed blocks change no bit and take less memory", "[model][unet2d]") {
+  for (boot::unet2d_options o : {small_options(), resampling_options()}) {
+    const auto bytes = [&] {
+      return model(dev, boot::unet2d(o), {}).plan(dev, 2, some_condition(), true, true, false).bytes;
+    };
+    const auto kept = figures(o, {2.5, 0.75}, {0.5, 1});
+    const auto kept_bytes = bytes();
+    o.recompute = true;
+    CHECK(figures(o, {2.5, 0.75}, {0.5, 1}) == kept);
+    CHECK(bytes() < kept_bytes);
+  }
+}
+
 TEST_CASE("gradients of every part by finite differences", "[model][unet2d]") {
   const bool resampling = GENERATE(false, true);
   boot::unet2d_options o = resampling ? resampling_options() : small_options();

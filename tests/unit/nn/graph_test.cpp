@@ -308,3 +308,62 @@ TEST_CASE("a table of rows that is itself computed gets all of its gradient, wha
     for (std::int64_t i = 0; i < e.extents.size(); ++i)
       CHECK(gradient[static_cast<std::size_t>(e.offset + i)] == (e.name == "rows.weight" ? 2.5 : 5.0));
 }
+
+TEST_CASE("a run that ended in an exception leaves nothing behind", "[nn][graph]") {
+  rig<float> large(33), r(2);
+  const auto expected = r.gradient_once();
+  rig<float>::graph g;
+  g.reserve(dev, r.plan(true).bytes);
+  const auto run = [&g](rig<float>& of) {
+    boot::fill_zero(dev, of.arena.gradient());
+    of.begin(g, graph_mode::recorded);
+    const auto y = of.code()(g);
+    const std::vector<float> slope(static_cast<std::size_t>(of.batch * 3), 1.0f);
+    g.backward(y, {slope.data(), {of.batch, 3}});
+    return boot::to_host(dev, of.arena.gradient());
+  };
+  CHECK_THROWS_WITH(run(large), ContainsSubstring("where its plan found"));
+  CHECK(run(r) == expected);
+  const auto failing = [&r](rig<float>::graph& q) {
+    const auto y = r.code()(q);
+    return boot::concat(q, y, q.input(boot::view<const float, boot::cpu>(nullptr, {1, 6})));
+  };
+  CHECK_THROWS_WITH(static_cast<void>(g.plan(dev, true, r.arena.layout(), failing)), ContainsSubstring("cannot join"));
+  CHECK(g.plan(dev, false, r.arena.layout(), r.code()).bytes == r.plan(false).bytes);
+  r.begin(g, graph_mode::inference);  // and not recorded, as the failed plan was
+  {
+    const auto y = r.code()(g);
+    CHECK_THROWS_WITH(g.backward(y, g.data(y)), ContainsSubstring("was not recorded"));
+  }
+  CHECK(run(r) == expected);
+}
+
+TEST_CASE("a chain keeps what its operations save, and nothing else", "[nn][graph]") {
+  // Per block of SiLU, linear and a sum: SiLU's operand and the linear layer's; the branch's result is freed at once.
+  const auto bytes = [](int depth) { return rig<float>(64, depth).plan(true).bytes; };
+  const std::int64_t one = 64 * 16 * 4;
+  for (const int depth : {4, 5, 11}) CHECK(bytes(depth + 1) - bytes(depth) == 2 * one);
+}
+
+namespace {
+// The square of a value, which says for itself what its backward costs.
+struct square_op {
+  static constexpr unsigned saves = 1;
+  [[nodiscard]] boot::shape result(const boot::shape& x) const { return x; }
+  [[nodiscard]] double flop(const boot::shape& x) const { return 2.0 * static_cast<double>(x.size()); }
+  [[nodiscard]] double backward_flop(const boot::shape& x) const { return 5.0 * static_cast<double>(x.size()); }
+  template <class D, class C>
+  void forward(const D&, C&) const {}
+  template <class D, class C>
+  void backward(const D&, C&) const {}
+};
+}  // namespace
+
+TEST_CASE("an operation's own count of backward is taken where it has one", "[nn][graph]") {
+  const rig<float> r(10);
+  const auto code = [&r](rig<float>::graph& g) { return g.apply(square_op{}, r.code()(g)); };
+  const boot::graph_plan alone = r.plan(true);
+  const boot::graph_plan both = rig<float>::graph().plan(dev, true, r.arena.layout(), code);
+  CHECK(both.forward_flop == alone.forward_flop + 2.0 * 30);
+  CHECK(both.backward_flop == alone.backward_flop + 5.0 * 30);
+}

@@ -9,4 +9,5 @@
 #include <boot/nn/cpu/group_norm.hpp>
 #include <boot/nn/cpu/modulate.hpp>
 #include <boot/nn/cpu/operations.hpp>
+#include <boot/nn/cpu/patches.hpp>
 #include <boot/nn/cpu/resample.hpp>

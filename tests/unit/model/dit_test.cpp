@@ -109,7 +109,7 @@ TEST_CASE("names and shapes of DiT-XL/2", "[model][dit]") {
   CHECK(student.find("transformer_blocks.0.norm1.emb.class_embedder.embedding_table.weight") < 0);
 }
 
-TEST_CASE("values and gradients of diffusers in float64", "[model][dit]") {
+TEST_CASE("dit: values and gradients of diffusers in float64", "[model][dit]") {
   boot::dit_options o = small_options();
   o.out_channels = 4;
   o.drop_variance = false;

@@ -80,7 +80,7 @@ boot::dit_options small_options() {
 
 }  // namespace
 
-TEST_CASE("names and shapes of DiT-XL/2", "[model][dit]") {
+TEST_CASE("dit: names and shapes of DiT-XL/2", "[model][dit]") {
   boot::dit network({.out_channels = 8});
   const boot::parameter_layout layout(network);
   std::vector<std::string> lines;
@@ -154,7 +154,7 @@ TEST_CASE("dit: values and gradients of diffusers in float64", "[model][dit]") {
     REQUIRE(out.get()[i] == whole[static_cast<std::size_t>(i / 2 * 4 + i % 2)]);
 }
 
-TEST_CASE("gradients of every part by finite differences", "[model][dit]") {
+TEST_CASE("dit: gradients of every part by finite differences", "[model][dit]") {
   boot::dit_options o = small_options();
   o.height = 4;
   o.width = 2;
@@ -177,7 +177,7 @@ TEST_CASE("gradients of every part by finite differences", "[model][dit]") {
   CHECK(report.worst < 1e-6);
 }
 
-TEST_CASE("a uniform time, single samples and any number of threads give the same", "[model][dit]") {
+TEST_CASE("dit: a uniform time, single samples and any number of threads give the same", "[model][dit]") {
   model m(dev, boot::dit(small_options()), {}, 3);
   fill(m);
   const images x(m, 2);
@@ -203,7 +203,7 @@ TEST_CASE("a uniform time, single samples and any number of threads give the sam
   agree();
 }
 
-TEST_CASE("a student made from a teacher equals it at every target time", "[model][dit]") {
+TEST_CASE("dit: a student made from a teacher equals it at every target time", "[model][dit]") {
   boot::dit_options o = small_options();
   o.out_channels = 4;
   model teacher(dev, boot::dit(o), {boot::prediction_kind::epsilon}, 5);
@@ -234,7 +234,7 @@ TEST_CASE("a student made from a teacher equals it at every target time", "[mode
   CHECK(boot::to_host(dev, a.get()) == boot::to_host(dev, b.get()));
 }
 
-TEST_CASE("a network keeps the length of its training at another resolution", "[model][dit]") {
+TEST_CASE("dit: a network keeps the length of its training at another resolution", "[model][dit]") {
   boot::dit_options o = small_options();
   model m(dev, boot::dit(o), {});
   fill(m);
@@ -254,7 +254,7 @@ TEST_CASE("a network keeps the length of its training at another resolution", "[
   CHECK(predict(o) != wanted);
 }
 
-TEST_CASE("options that do not fit and missing conditions are told", "[model][dit]") {
+TEST_CASE("dit: options that do not fit and missing conditions are told", "[model][dit]") {
   const auto message = [](auto change) {
     boot::dit_options o = small_options();
     change(o);

@@ -4,11 +4,12 @@
 // file's own float64 loss, whose targets are computed once and then held, as the stop-gradients say.
 #include "measure/measure.hpp"
 
-#include <boot/kernel/cpu/for_each.hpp>
 #include <boot/kernel/cpu/noise.hpp>
+#include <boot/model/dit.hpp>
 #include <boot/model/gaussian_mixture.hpp>
 #include <boot/model/mlp.hpp>
-#include <boot/nn/cpu/operations.hpp>
+#include <boot/model/unet2d.hpp>
+#include <boot/nn/cpu/all.hpp>
 #include <boot/objective/bootstrap.hpp>
 #include <boot/objective/denoising.hpp>
 #include <boot/objective/fixed_point.hpp>
@@ -20,10 +21,13 @@
 #include <boot/schedule/linear.hpp>
 #include <boot/testing/gradient_check.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
+#include <functional>
 #include <numbers>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 namespace {
@@ -129,6 +133,65 @@ void layers(collector& all, const boot::testing::gradient_check_options& options
     }
 }
 
+// Layers on images [batch, height, width, channels] and tokens: odd sizes, one sample, one channel.
+void image_layers(collector& all, const boot::testing::gradient_check_options& options) {
+  const device dev;
+  const auto check = [&]<class Layer>(const std::string& name, Layer layer, boot::shape x, boot::shape z,
+                                      std::type_identity_t<std::function<value(graph&, with_input<Layer>&)>> code) {
+    with_input<Layer> net{{x, {}}, {z, {}}, std::move(layer)};
+    const std::function<value(graph&)> run = [&](graph& g) { return code(g, net); };  // one type: compiled once a layer
+    all.add(name, boot::testing::check_graph_gradient(dev, net, run, options));
+  };
+  for (const std::int64_t kernel : {1, 3})
+    for (const std::int64_t stride : {1, 2})
+      for (const boot::conv_padding padding : {boot::conv_padding::same, boot::conv_padding::end})
+        for (const std::int64_t channels : {1, 3})
+          check(fmt::format("convolution {}x{} stride {}{}, {} channels", kernel, kernel, stride,
+                            padding == boot::conv_padding::end ? " padded at the end" : "", channels),
+                boot::conv2d({.in = channels, .out = 4, .kernel = kernel, .stride = stride, .padding = padding}),
+                {channels, 5, 4, channels}, {}, [](graph& g, auto& n) { return n.layer(g, g(n.x)); });
+  for (const std::int64_t batch : {1, 3}) {
+    const std::string of = fmt::format(", batch {}", batch);
+    check("group norm" + of, boot::group_norm(2, 6), {batch, 3, 2, 6}, {},
+          [](graph& g, auto& n) { return n.layer(g, g(n.x)); });
+    check("group norm, SiLU" + of, boot::group_norm(3, 6), {batch, 5, 6}, {},
+          [](graph& g, auto& n) { return n.layer.silu(g, g(n.x)); });
+    for (const std::int64_t rows : {std::int64_t{1}, batch})
+      check(fmt::format("group norm, SiLU, scale and shift of {}{}", rows, of), boot::group_norm(1, 4),
+            {batch, 3, 3, 4}, {rows, 8}, [](graph& g, auto& n) { return n.layer.silu(g, g(n.x), g(n.z)); });
+    check("attention over itself" + of, boot::attention_layer({.width = 6, .heads = 2}), {batch, 3, 3, 6}, {},
+          [](graph& g, auto& n) { return n.layer(g, g(n.x)); });
+    const std::vector<std::uint8_t> mask{1, 0, 1, 1, 1, 0, 0, 0, 1, 1, 1, 0};
+    check("attention to masked tokens" + of,
+          boot::attention_layer({.width = 6, .heads = 3, .context = 5, .bias = false}), {batch, 7, 6}, {batch, 4, 5},
+          [&mask, batch](graph& g, auto& n) {
+            return n.layer(g, g(n.x), g(n.z), boot::view<const std::uint8_t, device>(mask.data(), {batch, 4}));
+          });
+    check("add to channels" + of, nothing{}, {batch, 2, 3, 4}, {batch, 4},
+          [](graph& g, auto& n) { return boot::add_channels(g, g(n.x), g(n.z)); });
+    check("modulation" + of, nothing{}, {batch, 5, 4}, {batch, 4}, [](graph& g, auto& n) {
+      const value z = g(n.z), x = boot::normalise(g, g(n.x));
+      return boot::gate_add(g, g(n.x), boot::modulate(g, x, z, boot::silu(g, z)), boot::gelu(g, z));
+    });
+    check("part of the channels" + of, nothing{}, {batch, 6}, {},
+          [](graph& g, auto& n) { return boot::take_channels(g, g(n.x), 1, 3); });
+    check("patches and positions" + of, nothing{}, {batch, 4, 6, 3}, {}, [](graph& g, auto& n) {
+      return boot::from_patches(g, boot::add_positions(g, boot::to_patches(g, g(n.x), 2), 3), 2);
+    });
+    check("GELU" + of, nothing{}, {batch, 7}, {}, [](graph& g, auto& n) { return boot::gelu(g, g(n.x)); });
+    check("GELU by tanh" + of, nothing{}, {batch, 7}, {}, [](graph& g, auto& n) { return boot::gelu_tanh(g, g(n.x)); });
+    check("GEGLU" + of, nothing{}, {batch, 3, 10}, {}, [](graph& g, auto& n) { return boot::geglu(g, g(n.x)); });
+    check("upsampling" + of, nothing{}, {batch, 3, 2, 3}, {},
+          [](graph& g, auto& n) { return boot::upsample_nearest(g, g(n.x)); });
+    check("average pooling" + of, nothing{}, {batch, 4, 6, 3}, {},
+          [](graph& g, auto& n) { return boot::average_pool(g, g(n.x)); });
+    check("recomputed block" + of, boot::linear(4, 4), {batch, 4}, {}, [](graph& g, auto& n) {
+      const value h = boot::recompute(g, std::cref(n.layer), g(n.x));
+      return boot::add(g, h, boot::recompute(g, std::cref(n.layer), boot::silu(g, h)));
+    });
+  }
+}
+
 boot::mlp_options network_options(bool target) {
   boot::mlp_options o;
   o.features = 3;
@@ -141,7 +204,8 @@ boot::mlp_options network_options(bool target) {
 }
 
 // Fresh parameters everywhere: what starts at zero would hide its mistakes.
-void fill(model& m, std::uint64_t what) {
+template <class Network>
+void fill(boot::network_model<Network, device, double>& m, std::uint64_t what) {
   for (std::size_t p = 0; p < m.parameters().layout().entries().size(); ++p) {
     const auto to = m.parameters().value(static_cast<int>(p));
     const std::vector<double> v = numbers(to.size(), what + p, 0.35);
@@ -178,6 +242,63 @@ void models(collector& all, const boot::testing::gradient_check_options& options
   o = network_options(true);
   o.hidden_layers = 1;
   check("mlp of one layer", o, boot::no_condition{});
+}
+
+// The networks of published models, small, as students with every embedding they may have.
+void image_models(collector& all, const boot::testing::gradient_check_options& given) {
+  const device dev;
+  boot::testing::gradient_check_options options = given;
+  constexpr std::int64_t most = 6;  // of a parameter: hundreds of them, and each element is two runs of the network
+  options.most_per_parameter = given.most_per_parameter > 0 ? std::min(given.most_per_parameter, most) : most;
+  const std::array<std::int32_t, 2> ids{1, -1};
+  const std::vector<double> scales{1, 2.5}, targets{0.1, 0.93};
+  const boot::class_labels<device> labels{{ids.data(), {2}}};
+  const boot::conditions condition(labels, boot::guidance_scale<device, double>{{scales.data(), {2}}});
+  const auto check = [&](const std::string& name, auto network) {
+    boot::network_model<decltype(network), device, double> m(dev, std::move(network), {boot::prediction_kind::v}, 3);
+    fill(m, 500);
+    const boot::shape all_samples = m.sample_shape().batched(2);
+    const std::vector<double> x = numbers(all_samples.size(), 9);
+    boot::times_buffer<device, double> from, to;
+    all.add(name,
+            boot::testing::check_student_gradient(dev, m, matrix_view{x.data(), all_samples}, from.set(dev, m, 1.0, 2),
+                                                  to.set(dev, m, targets), condition, options));
+  };
+  using level = boot::unet2d_level;
+  boot::unet2d_options o;
+  o.height = 4;
+  o.width = 6;
+  o.in_channels = o.out_channels = 2;
+  o.block_channels = {4, 8};
+  o.down = {level::plain, level::attention};
+  o.up = {level::attention, level::plain};
+  o.layers_per_block = 1;
+  o.norm_num_groups = 2;
+  o.attention_head_dim = 4;
+  o.time_scale = 5;
+  o.target_time = true;
+  o.classes = 3;
+  o.guidance_scale_input = 0.7;
+  check("unet2d", boot::unet2d(o));
+  o.recompute = true;
+  check("unet2d, recomputed blocks", boot::unet2d(o));
+  o.recompute = false;
+  o.time_scale_shift = true;
+  o.downsample_padding = false;
+  o.down = {level::resnet, level::attention};
+  o.up = {level::attention, level::resnet};
+  check("unet2d, scale and shift, resampling blocks", boot::unet2d(o));
+  boot::dit_options d;
+  d.height = d.width = 4;
+  d.in_channels = 2;
+  d.heads = 2;
+  d.head_dim = 6;
+  d.layers = 2;
+  d.classes = 3;
+  d.time_scale = 5;
+  d.target_time = true;
+  d.guidance_scale_input = 0.7;
+  check("dit", boot::dit(d));
 }
 
 // f = a x + b out, this file's own.
@@ -562,7 +683,9 @@ int main(int argc, char** argv) try {
     options.seed = seed;
     if (report.quick()) options.most_per_parameter = 4;
     layers(all, options);
+    image_layers(all, options);
     models(all, options);
+    image_models(all, options);
     objectives(all, options);
     other_objectives(all, options);
   }

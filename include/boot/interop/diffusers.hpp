@@ -344,18 +344,13 @@ void load_diffusers_parameters(const D& dev, const safetensors_file& file, param
   if (!staged.empty()) copy_from_host(dev, staged.data(), arena.values().data(), staged.size() * sizeof(T));
 }
 
-/// A diffusers UNet2DModel: config.json and weights of a folder, or of its sub-folder options.component. `p` says what
-/// it predicts, which is written in the scheduler's config ("prediction_type"), not in the model's. Computes in T:
-/// `read_unet2d<double>(dev, folder, p)`.
-template <ComputeScalar T = float, Device D>
-[[nodiscard]] network_model<unet2d, D, T> read_unet2d(const D& dev, const std::string& folder, prediction p,
-                                                      const diffusers_options& options = {}) {
-  network_model<unet2d, D, T> model(dev, unet2d(read_unet2d_config(folder, options)), p);
-  const std::string home = detail::diffusers_folder(folder, options.component), path = home + "/" + options.weights;
-  if (detail::kind_of(path) == detail::path_kind::missing) {
-    const auto is_there = [&](const char* name) {
-      return detail::kind_of(home + "/" + name) != detail::path_kind::missing;
-    };
+namespace detail {
+/// The weights of a diffusers model; says how to save those again that cannot be read.
+[[nodiscard]] inline safetensors_file open_diffusers_weights(const std::string& folder, const std::string& component,
+                                                             const std::string& weights) {
+  const std::string home = diffusers_folder(folder, component), path = home + "/" + weights;
+  if (kind_of(path) == path_kind::missing) {
+    const auto is_there = [&](const char* name) { return kind_of(home + "/" + name) != path_kind::missing; };
     require(
         !is_there("diffusion_pytorch_model.safetensors.index.json"),
         "boot: the weights in '{}' are cut into several files, which is not supported; save them again with diffusers' "
@@ -366,7 +361,19 @@ template <ComputeScalar T = float, Device D>
             "with diffusers' save_pretrained(folder, safe_serialization=True)",
             home);
   }
-  load_diffusers_parameters(dev, safetensors_file::open(path), model.parameters());
+  return safetensors_file::open(path);
+}
+}  // namespace detail
+
+/// A diffusers UNet2DModel: config.json and weights of a folder, or of its sub-folder options.component. `p` says what
+/// it predicts, which is written in the scheduler's config ("prediction_type"), not in the model's. Computes in T:
+/// `read_unet2d<double>(dev, folder, p)`.
+template <ComputeScalar T = float, Device D>
+[[nodiscard]] network_model<unet2d, D, T> read_unet2d(const D& dev, const std::string& folder, prediction p,
+                                                      const diffusers_options& options = {}) {
+  network_model<unet2d, D, T> model(dev, unet2d(read_unet2d_config(folder, options)), p);
+  load_diffusers_parameters(dev, detail::open_diffusers_weights(folder, options.component, options.weights),
+                            model.parameters());
   freeze_constants(model);
   return model;
 }

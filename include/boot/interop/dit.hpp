@@ -83,21 +83,8 @@ template <ComputeScalar T = float, Device D>
 [[nodiscard]] network_model<dit, D, T> read_dit(const D& dev, const std::string& folder, prediction p,
                                                 const diffusers_dit_options& options = {}) {
   network_model<dit, D, T> model(dev, dit(read_dit_config(folder, options)), p);
-  const std::string home = detail::diffusers_folder(folder, options.component), path = home + "/" + options.weights;
-  if (detail::kind_of(path) == detail::path_kind::missing) {
-    const auto is_there = [&](const char* name) {
-      return detail::kind_of(home + "/" + name) != detail::path_kind::missing;
-    };
-    require(!is_there("diffusion_pytorch_model.safetensors.index.json"),
-            "boot: the weights in '{}' are cut into several files, which is not supported; save them again with "
-            "diffusers' save_pretrained(folder, max_shard_size=\"100GB\")",
-            home);
-    require(!is_there("diffusion_pytorch_model.bin"),
-            "boot: '{}' holds weights as a pickle (diffusion_pytorch_model.bin), which is never read; save them again "
-            "with diffusers' save_pretrained(folder, safe_serialization=True)",
-            home);
-  }
-  load_diffusers_parameters(dev, safetensors_file::open(path), model.parameters());
+  load_diffusers_parameters(dev, detail::open_diffusers_weights(folder, options.component, options.weights),
+                            model.parameters());
   return model;
 }
 

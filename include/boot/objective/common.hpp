@@ -92,9 +92,9 @@ class boundary_samples {
   boundary_samples() = default;
   /// `fraction` of every batch, in [0, 1]; none where the loss's weight is 0. Throws boot::error otherwise.
   boundary_samples(const char* objective, double weight, double fraction) : fraction_(weight > 0 ? fraction : 0) {
-    require(weight >= 0, "boot: {} boundary_weight = {}; needs a factor >= 0, 0.5 is a good start", objective, weight);
+    require(weight >= 0, "boot: {} boundary_weight = {}; needs a factor >= 0, 0.5 is the default", objective, weight);
     require(fraction >= 0 && fraction <= 1,
-            "boot: {} boundary_fraction = {}; needs a share of the batch in [0, 1], 0.25 is a good start", objective,
+            "boot: {} boundary_fraction = {}; needs a share of the batch in [0, 1], 0.25 is the default", objective,
             fraction);
   }
 

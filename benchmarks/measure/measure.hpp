@@ -99,6 +99,13 @@ inline std::optional<std::string> output_of(const std::string& command) {
   return out;
 }
 
+/// A text as one word of a shell command.
+inline std::string shell_word(const std::string& text) {
+  std::string out = "'";
+  for (const char c : text) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return out + "'";
+}
+
 /// The nearest folder at or above the current one that holds include/boot; the current one when there is none.
 inline std::filesystem::path source_root() {
   const std::filesystem::path here = std::filesystem::current_path();
@@ -110,9 +117,7 @@ inline std::filesystem::path source_root() {
 
 /// The commit of the sources and whether files differ from it (benchmarks/results aside), "unknown" without git.
 inline json source_state(const std::filesystem::path& root) {
-  std::string quoted = "'";
-  for (const char c : root.string()) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  const std::string git = "git -C " + quoted + "' ";
+  const std::string git = "git -C " + shell_word(root.string()) + " ";
   const auto commit = output_of(git + "rev-parse --verify --quiet HEAD 2>/dev/null");
   const auto changes = output_of(git + "status --porcelain -- . ':(exclude)benchmarks/results' 2>/dev/null");
   return {{"commit", commit.value_or("unknown")}, {"dirty", changes ? json(!changes->empty()) : json("unknown")}};

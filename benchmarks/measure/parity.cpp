@@ -32,13 +32,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using boot::cpu;
-
-/// A text as one word of a shell command.
-std::string shell_word(const std::string& text) {
-  std::string out = "'";
-  for (const char c : text) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return out + "'";
-}
+using boot::measure::shell_word;
 
 /// The public set, made by parity.py unless an earlier run did.
 fs::path public_set(const std::string& peers_given, const std::string& python_given, const fs::path& root,

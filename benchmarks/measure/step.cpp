@@ -25,6 +25,7 @@ namespace {
 namespace fs = std::filesystem;
 using boot::cpu;
 using boot::measure::json;
+using boot::measure::shell_word;
 
 constexpr double boundary_fraction = .25, rate = 1e-4, peer_delta = .04;
 constexpr const char* target_name = "target_embedding";  // the peer's files call it class_embedding
@@ -237,13 +238,6 @@ fs::path find_peers(const std::string& given, const fs::path& root) {
       "measure step: no boot_torch.py in '{}'; this measure runs the PyTorch scripts side by side with boot: put the "
       "folder with boot_torch.py and requirements.txt there, or name it by --peers DIR or BOOT_PEERS",
       places.front().string());
-}
-
-/// A text as one word of a shell command.
-std::string shell_word(const std::string& text) {
-  std::string out = "'";
-  for (const char c : text) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return out + "'";
 }
 
 /// A Python with PyTorch: the one that was named, or one in build/peer_venv, made from the peers' requirements.

@@ -292,40 +292,25 @@ template <ComputeScalar T>
 template <Device D, ComputeScalar T>
 void load_diffusers_parameters(const D& dev, const safetensors_file& file, parameter_arena<T, D>& arena) {
   const parameter_layout& layout = arena.layout();
-  std::vector<std::string> missing, misfit, foreign, unexpected, used;
+  detail::parameter_misfits misfits;
+  std::vector<std::string> used;
   std::vector<const safetensors_tensor*> found;
   for (const auto& e : layout.entries()) {
     const safetensors_tensor* t = detail::find_diffusers(file, e.name);
     found.push_back(t);
     if (t == nullptr) {
-      missing.push_back("'" + e.name + "'");
+      misfits.missing(e.name);
       continue;
     }
     used.push_back(t->name);
     const auto needed = detail::file_extents(e.extents, e.order);
-    if (t->shape != needed && !detail::is_squeezed(t->shape, needed))
-      misfit.push_back(fmt::format("'{}' is {} in the file, {} in the network", t->name, detail::extents_text(t->shape),
-                                   detail::extents_text(needed)));
-    if (t->dtype != file_dtype::f32 && t->dtype != file_dtype::f16 && t->dtype != file_dtype::bf16 &&
-        t->dtype != file_dtype::f64)
-      foreign.push_back(fmt::format("'{}' is {}", t->name, to_string(t->dtype)));
+    misfits.check(*t, t->name, needed, t->shape == needed || detail::is_squeezed(t->shape, needed));
   }
   std::sort(used.begin(), used.end());
   for (const auto& t : file.tensors())
     if (!std::binary_search(used.begin(), used.end(), t.name) && !detail::is_diffusers_twin(file, t.name))
-      unexpected.push_back(detail::shown(t.name));
-  std::string wrong;
-  const auto add = [&](const char* what, const std::vector<std::string>& names) {
-    if (!names.empty())
-      wrong += fmt::format("{}{} {}: {}", wrong.empty() ? "" : "; ", names.size(), what, detail::some_of(names));
-  };
-  add("missing", missing);
-  add("unexpected", unexpected);
-  add("of another shape", misfit);
-  add("not of a float type (F32, F16, BF16, F64)", foreign);
-  require(wrong.empty(),
-          "boot: '{}' does not fit a network of {} parameters: {}. Use the config.json that the weights came with",
-          file.path(), layout.entries().size(), wrong);
+      misfits.unexpected(t.name);
+  misfits.require_none(file.path(), layout, "Use the config.json that the weights came with");
   std::vector<T> staged(static_cast<std::size_t>(layout.size()), T{0});
   for (std::size_t k = 0; k < found.size(); ++k) {
     const auto& e = layout.entries()[k];
@@ -333,13 +318,9 @@ void load_diffusers_parameters(const D& dev, const safetensors_file& file, param
     T* to = staged.data() + e.offset;
     if (e.order == file_order::as_is) {
       std::copy(values.begin(), values.end(), to);
-      continue;
+    } else {
+      detail::copy_ohwi(e.extents, values.data(), to, true);
     }
-    const std::int64_t pixels = e.extents[1] * e.extents[2], in = e.extents[3];
-    const T* from = values.data();
-    for (std::int64_t o = 0; o < e.extents[0]; ++o, from += pixels * in, to += pixels * in)
-      for (std::int64_t p = 0; p < pixels; ++p)
-        for (std::int64_t i = 0; i < in; ++i) to[p * in + i] = from[i * pixels + p];
   }
   if (!staged.empty()) copy_from_host(dev, staged.data(), arena.values().data(), staged.size() * sizeof(T));
 }

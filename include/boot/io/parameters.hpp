@@ -66,6 +66,43 @@ void copy_ohwi(const shape& s, const T* from, T* to, bool back) {
   const auto it = file.metadata().find("format");
   return it != file.metadata().end() && it->second.compare(0, 16, "boot-checkpoint-") == 0;
 }
+/// What keeps a file from being read into a network, by kind.
+class parameter_misfits {
+ public:
+  /// The network wants this name and the file has no such tensor.
+  void missing(const std::string& name) { missing_.push_back("'" + name + "'"); }
+  /// The file has this tensor and the network does not.
+  void unexpected(const std::string& name) { unexpected_.push_back(shown(name)); }
+  /// Looks at a tensor's shape, unless `fits` says that it will do, and then at its type.
+  void check(const safetensors_tensor& t, const std::string& name, const std::vector<std::int64_t>& needed, bool fits) {
+    if (!fits) {
+      misfit_.push_back(
+          fmt::format("'{}' is {} in the file, {} in the network", name, extents_text(t.shape), extents_text(needed)));
+    } else if (t.dtype != file_dtype::f32 && t.dtype != file_dtype::f16 && t.dtype != file_dtype::bf16 &&
+               t.dtype != file_dtype::f64) {
+      foreign_.push_back(fmt::format("'{}' is {}", name, to_string(t.dtype)));
+    }
+  }
+  /// How many names the file lacks.
+  [[nodiscard]] std::size_t missing_count() const noexcept { return missing_.size(); }
+  /// Throws boot::error telling all of it, with `remedy` at the end, unless there is nothing.
+  void require_none(const std::string& path, const parameter_layout& layout, std::string_view remedy) const {
+    std::string wrong;
+    const auto add = [&](const char* what, const std::vector<std::string>& names) {
+      if (!names.empty())
+        wrong += fmt::format("{}{} {}: {}", wrong.empty() ? "" : "; ", names.size(), what, some_of(names));
+    };
+    add("missing", missing_);
+    add("unexpected", unexpected_);
+    add("of another shape", misfit_);
+    add("not of a float type (F32, F16, BF16, F64)", foreign_);
+    require(wrong.empty(), "boot: '{}' does not fit a network of {} parameters: {}. {}", path, layout.entries().size(),
+            wrong, remedy);
+  }
+
+ private:
+  std::vector<std::string> missing_, unexpected_, misfit_, foreign_;
+};
 inline void require_layout(const char* where, const parameter_layout& layout, std::int64_t elements) {
   require(elements == layout.size(),
           "boot: {} got {} values for a layout of {} elements; give the values of this network", where, elements,
@@ -127,39 +164,27 @@ inline void load_parameters(const safetensors_file& file, const parameter_layout
   detail::require_layout("load_parameters()", layout, values.size());
   const bool as_in_memory = detail::holds_memory_order(file);
   const auto order_of = [&](const parameter_entry& e) { return as_in_memory ? file_order::as_is : e.order; };
-  std::vector<std::string> missing, misfit, foreign, unexpected;
+  detail::parameter_misfits misfits;
   std::vector<std::string> wanted;
   for (const auto& e : layout.entries()) {
     wanted.push_back(options.prefix + e.name);
     const safetensors_tensor* t = file.find(wanted.back());
     if (t == nullptr) {
-      missing.push_back("'" + wanted.back() + "'");
-    } else if (const auto needed = detail::file_extents(e.extents, order_of(e)); t->shape != needed) {
-      misfit.push_back(fmt::format("'{}' is {} in the file, {} in the network", wanted.back(),
-                                   detail::extents_text(t->shape), detail::extents_text(needed)));
-    } else if (t->dtype != file_dtype::f32 && t->dtype != file_dtype::f16 && t->dtype != file_dtype::bf16 &&
-               t->dtype != file_dtype::f64) {
-      foreign.push_back(fmt::format("'{}' is {}", wanted.back(), to_string(t->dtype)));
+      misfits.missing(wanted.back());
+    } else {
+      const auto needed = detail::file_extents(e.extents, order_of(e));
+      misfits.check(*t, wanted.back(), needed, t->shape == needed);
     }
   }
   std::sort(wanted.begin(), wanted.end());
   for (const auto& t : file.tensors())
     if (t.name.compare(0, options.prefix.size(), options.prefix) == 0 &&
         !std::binary_search(wanted.begin(), wanted.end(), t.name))
-      unexpected.push_back(detail::shown(t.name));
-  std::string wrong;
-  const auto add = [&](const char* what, const std::vector<std::string>& names) {
-    if (!names.empty())
-      wrong += fmt::format("{}{} {}: {}", wrong.empty() ? "" : "; ", names.size(), what, detail::some_of(names));
-  };
-  add("missing", missing);
-  add("unexpected", unexpected);
-  add("of another shape", misfit);
-  add("not of a float type (F32, F16, BF16, F64)", foreign);
-  require(wrong.empty(),
-          "boot: '{}' does not fit a network of {} parameters: {}. Use the network the file was written for{}",
-          file.path(), layout.entries().size(), wrong,
-          missing.size() == layout.entries().size() ? ", or give the prefix of its names" : "");
+      misfits.unexpected(t.name);
+  misfits.require_none(file.path(), layout,
+                       misfits.missing_count() == layout.entries().size()
+                           ? "Use the network the file was written for, or give the prefix of its names"
+                           : "Use the network the file was written for");
   std::vector<float> staged(static_cast<std::size_t>(layout.size()), 0.0f);
   std::vector<float> other;
   for (const auto& e : layout.entries()) {

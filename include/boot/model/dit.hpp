@@ -263,17 +263,4 @@ class dit {
   linear proj_out_1_, proj_out_2_;
 };
 
-/// A student for `teacher`: the same network with a target-time embedding that starts at zero, the teacher's weights
-/// and prediction kind. It equals the teacher's f(sigma_T eps, t_max) at every target time before the first step.
-template <Device D, ComputeScalar T>
-[[nodiscard]] network_model<dit, D, T> student_of(const D& dev, const network_model<dit, D, T>& teacher,
-                                                  double guidance_scale_input = 0, std::uint64_t seed = 0) {
-  dit_options o = teacher.network().options();
-  o.target_time = o.begins_as_teacher = true;
-  o.guidance_scale_input = guidance_scale_input;
-  network_model<dit, D, T> student(dev, dit(o), teacher.prediction(), seed);
-  copy_parameters(dev, teacher.parameters().layout(), teacher.parameters().values(), student.parameters());
-  return student;
-}
-
 }  // namespace boot::inline v0

@@ -165,17 +165,4 @@ class mlp {
   std::vector<attention_layer> attentions_;
 };
 
-/// A student for `teacher`: the same network with a target-time embedding that starts at zero, the teacher's weights
-/// and prediction kind. It equals the teacher's f(sigma_T eps, t_max) at every target time before the first step.
-template <Device D, ComputeScalar T>
-[[nodiscard]] network_model<mlp, D, T> student_of(const D& dev, const network_model<mlp, D, T>& teacher,
-                                                  double guidance_scale_input = 0, std::uint64_t seed = 0) {
-  mlp_options o = teacher.network().options();
-  o.target_time = o.begins_as_teacher = true;
-  o.guidance_scale_input = guidance_scale_input;
-  network_model<mlp, D, T> student(dev, mlp(o), teacher.prediction(), seed);
-  copy_parameters(dev, teacher.parameters().layout(), teacher.parameters().values(), student.parameters());
-  return student;
-}
-
 }  // namespace boot::inline v0

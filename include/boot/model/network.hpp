@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -201,5 +202,26 @@ class network_model {
   mutable std::vector<std::unique_ptr<graph_type>> pool_;
   mutable std::vector<known_plan> plans_;
 };
+
+/// A student for `teacher`: the same network with a target-time embedding that starts at zero, the teacher's weights
+/// and prediction kind. It equals the teacher's f(sigma_T eps, t_max) at every target time before the first step. For
+/// networks that are made from their options() and have `target_time`, `begins_as_teacher` and `guidance_scale_input`
+/// among them: mlp, unet2d, dit.
+template <Device D, class Network, ComputeScalar T>
+requires requires(std::remove_cvref_t<decltype(std::declval<const Network&>().options())>& o) {
+  o.target_time = o.begins_as_teacher = true;
+  o.guidance_scale_input = 1.0;
+  Network(o);
+}
+[[nodiscard]] network_model<Network, D, T> student_of(const D& dev, const network_model<Network, D, T>& teacher,
+                                                      double guidance_scale_input = 0, std::uint64_t seed = 0) {
+  auto o = teacher.network().options();
+  o.target_time = o.begins_as_teacher = true;
+  o.guidance_scale_input = guidance_scale_input;
+  network_model<Network, D, T> student(dev, Network(o), teacher.prediction(), seed);
+  copy_parameters(dev, teacher.parameters().layout(), teacher.parameters().values(), student.parameters());
+  if constexpr (requires { freeze_constants(student); }) freeze_constants(student);
+  return student;
+}
 
 }  // namespace boot::inline v0

@@ -370,18 +370,4 @@ void freeze_constants(network_model<unet2d, D, T>& model) {
                                              [](std::string_view name) { return name == "time_proj.weight"; });
 }
 
-/// A student for `teacher`: the same network with a target-time embedding that starts at zero, the teacher's weights
-/// and prediction kind. It equals the teacher's f(sigma_T eps, t_max) at every target time before the first step.
-template <Device D, ComputeScalar T>
-[[nodiscard]] network_model<unet2d, D, T> student_of(const D& dev, const network_model<unet2d, D, T>& teacher,
-                                                     double guidance_scale_input = 0, std::uint64_t seed = 0) {
-  unet2d_options o = teacher.network().options();
-  o.target_time = o.begins_as_teacher = true;
-  o.guidance_scale_input = guidance_scale_input;
-  network_model<unet2d, D, T> student(dev, unet2d(o), teacher.prediction(), seed);
-  copy_parameters(dev, teacher.parameters().layout(), teacher.parameters().values(), student.parameters());
-  freeze_constants(student);
-  return student;
-}
-
 }  // namespace boot::inline v0

@@ -195,11 +195,7 @@ void gelu_forward(const cpu& dev, view<const T, cpu> x, view<T, cpu> y) {
 /// dx (+)= dy gelu'(x).
 template <ComputeScalar T>
 void gelu_backward(const cpu& dev, view<const T, cpu> x, view<const T, cpu> dy, view<T, cpu> dx, bool accumulate) {
-  if (accumulate) {
-    detail::map_elements(dev, dx.size(), detail::nn_gelu_slope<true>{}, dx.data(), x.data(), dy.data());
-  } else {
-    detail::map_elements(dev, dx.size(), detail::nn_gelu_slope<false>{}, dx.data(), x.data(), dy.data());
-  }
+  detail::map_slope<detail::nn_gelu_slope>(dev, x, dy, dx, accumulate);
 }
 
 /// y = x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2.
@@ -210,11 +206,7 @@ void gelu_tanh_forward(const cpu& dev, view<const T, cpu> x, view<T, cpu> y) {
 /// dx (+)= dy times the derivative.
 template <ComputeScalar T>
 void gelu_tanh_backward(const cpu& dev, view<const T, cpu> x, view<const T, cpu> dy, view<T, cpu> dx, bool accumulate) {
-  if (accumulate) {
-    detail::map_elements(dev, dx.size(), detail::nn_gelu_tanh_slope<true>{}, dx.data(), x.data(), dy.data());
-  } else {
-    detail::map_elements(dev, dx.size(), detail::nn_gelu_tanh_slope<false>{}, dx.data(), x.data(), dy.data());
-  }
+  detail::map_slope<detail::nn_gelu_tanh_slope>(dev, x, dy, dx, accumulate);
 }
 
 /// y[.., n] = a gelu(b) for x[.., 2 n] = (a, b).

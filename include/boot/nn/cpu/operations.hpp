@@ -30,6 +30,16 @@ void map_elements(const cpu& dev, std::int64_t n, const F& f, T* to, const In*..
   });
 }
 
+// dx (+)= dy slope(x) for a functor Slope<accumulate>.
+template <template <bool> class Slope, class T>
+void map_slope(const cpu& dev, view<const T, cpu> x, view<const T, cpu> dy, view<T, cpu> dx, bool accumulate) {
+  if (accumulate) {
+    map_elements(dev, dx.size(), Slope<true>{}, dx.data(), x.data(), dy.data());
+  } else {
+    map_elements(dev, dx.size(), Slope<false>{}, dx.data(), x.data(), dy.data());
+  }
+}
+
 struct nn_accumulate {
   template <class T>
   BOOT_FORCE_INLINE T operator()(T y, T x) const noexcept {
@@ -118,11 +128,7 @@ void silu_forward(const cpu& dev, view<const T, cpu> x, view<T, cpu> y) {
 /// dx (+)= dy silu'(x).
 template <ComputeScalar T>
 void silu_backward(const cpu& dev, view<const T, cpu> x, view<const T, cpu> dy, view<T, cpu> dx, bool accumulate) {
-  if (accumulate) {
-    detail::map_elements(dev, dx.size(), detail::nn_silu_slope<true>{}, dx.data(), x.data(), dy.data());
-  } else {
-    detail::map_elements(dev, dx.size(), detail::nn_silu_slope<false>{}, dx.data(), x.data(), dy.data());
-  }
+  detail::map_slope<detail::nn_silu_slope>(dev, x, dy, dx, accumulate);
 }
 
 /// y = a + b, where b has as many rows as a, or one that is added to every row.

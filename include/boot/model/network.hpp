@@ -21,10 +21,10 @@ inline constexpr char condition_tag = 0;  // its address tells condition types a
 }  // namespace detail
 
 /// What a student recorded: its output and the way back. Move-only; must not outlive the model it came from.
-template <ComputeScalar T, Device D>
+template <ComputeScalar T, Device D, StorageScalar A = T>
 class tape {
  public:
-  using graph_type = graph<T, D>;  ///< what recorded it
+  using graph_type = graph<T, D, A>;  ///< what recorded it
 
   /// Takes a recorded graph and its result; the graph goes back to `pool` at the end.
   tape(std::vector<std::unique_ptr<graph_type>>& pool, std::unique_ptr<graph_type> g, typename graph_type::value root)
@@ -54,10 +54,14 @@ class tape {
 ///   `shape sample_shape() const`
 /// and optionally `double time_input(double t) const` and `double input_scale(double t) const`.
 /// One call at a time per object; several tapes may be alive.
-template <class Network, Device D = cpu, ComputeScalar T = float>
+///
+/// With A = bf16 the network runs in mixed precision (see graph): half the activation memory; x, times, the output and
+/// its gradient, weights and their gradient stay in T, so whatever trains or samples it needs no change.
+template <class Network, Device D = cpu, ComputeScalar T = float, StorageScalar A = T>
 class network_model {
  public:
   using scalar_type = T;         ///< what it computes in
+  using activation_type = A;     ///< what activations are stored in
   using network_type = Network;  ///< the plain struct
 
   /// Lays out the network's parameters and fills them by their initialisers; the same seed gives the same weights.
@@ -77,6 +81,13 @@ class network_model {
   }
   /// \copydoc clone
   [[nodiscard]] network_model clone(const D& dev) const { return clone(dev, arena_.values()); }
+  /// The same network and weights with activations stored as `Other`: model.template with_activations<bf16>(dev).
+  template <StorageScalar Other>
+  [[nodiscard]] network_model<Network, D, T, Other> with_activations(const D& dev) const {
+    network_model<Network, D, T, Other> m(dev, network_, prediction_);
+    copy(dev, arena_.values(), m.parameters().values());
+    return m;
+  }
 
   /// Teacher: raw output for x at time t.
   template <Condition C>
@@ -98,8 +109,8 @@ class network_model {
   }
   /// Student: the same, kept for backward().
   template <Condition C>
-  [[nodiscard]] tape<T, D> record(const D& dev, view<const T, D> x, const times<D, T>& t_source,
-                                  const times<D, T>& t_target, const C& condition) {
+  [[nodiscard]] tape<T, D, A> record(const D& dev, view<const T, D> x, const times<D, T>& t_source,
+                                     const times<D, T>& t_target, const C& condition) {
     check(x, t_source, t_target);
     auto g = acquire(dev, true, x, t_source, t_target, condition);
     auto y = network_(*g, g->input(x), t_source, t_target, condition);
@@ -131,7 +142,7 @@ class network_model {
   { return network_.input_scale(t); }
 
  private:
-  using graph_type = graph<T, D>;
+  using graph_type = graph<T, D, A>;
   struct known_plan {
     bool recorded, uniform_source, uniform_target;
     std::int64_t batch;
@@ -192,7 +203,8 @@ class network_model {
     g->reserve(dev, p.bytes);
     view<T, D> gradient;
     if (recorded) gradient = const_cast<network_model*>(this)->arena_.gradient();
-    g->begin(dev, recorded ? graph_mode::recorded : graph_mode::inference, arena_.layout(), arena_.values(), gradient);
+    g->begin(dev, recorded ? graph_mode::recorded : graph_mode::inference, arena_.layout(), arena_.values(), gradient,
+             p.result);
     return g;
   }
 
@@ -207,18 +219,18 @@ class network_model {
 /// and prediction kind. It equals the teacher's f(sigma_T eps, t_max) at every target time before the first step. For
 /// networks that are made from their options() and have `target_time`, `begins_as_teacher` and `guidance_scale_input`
 /// among them: mlp, unet2d, dit.
-template <Device D, class Network, ComputeScalar T>
+template <Device D, class Network, ComputeScalar T, StorageScalar A>
 requires requires(std::remove_cvref_t<decltype(std::declval<const Network&>().options())>& o) {
   o.target_time = o.begins_as_teacher = true;
   o.guidance_scale_input = 1.0;
   Network(o);
 }
-[[nodiscard]] network_model<Network, D, T> student_of(const D& dev, const network_model<Network, D, T>& teacher,
-                                                      double guidance_scale_input = 0, std::uint64_t seed = 0) {
+[[nodiscard]] network_model<Network, D, T, A> student_of(const D& dev, const network_model<Network, D, T, A>& teacher,
+                                                         double guidance_scale_input = 0, std::uint64_t seed = 0) {
   auto o = teacher.network().options();
   o.target_time = o.begins_as_teacher = true;
   o.guidance_scale_input = guidance_scale_input;
-  network_model<Network, D, T> student(dev, Network(o), teacher.prediction(), seed);
+  network_model<Network, D, T, A> student(dev, Network(o), teacher.prediction(), seed);
   copy_parameters(dev, teacher.parameters().layout(), teacher.parameters().values(), student.parameters());
   if constexpr (requires { freeze_constants(student); }) freeze_constants(student);
   return student;

@@ -363,8 +363,8 @@ class unet2d {
 
 /// Keeps what is not trained as it is: puts the random frequencies of a unet2d's Fourier times, if it has them, into a
 /// frozen group, out of reach of weight decay. Call it once for every unet2d that is to be trained; student_of() does.
-template <Device D, ComputeScalar T>
-void freeze_constants(network_model<unet2d, D, T>& model) {
+template <Device D, ComputeScalar T, StorageScalar A>
+void freeze_constants(network_model<unet2d, D, T, A>& model) {
   if (model.network().options().time == unet2d_time::fourier)
     model.parameters().layout().assign_group({.name = "constants", .trainable = false},
                                              [](std::string_view name) { return name == "time_proj.weight"; });

@@ -7,6 +7,7 @@
 #include <boot/nn/arena.hpp>
 #include <boot/tensor/parameter.hpp>
 
+#include <algorithm>
 #include <array>
 #include <concepts>
 #include <cstddef>
@@ -35,6 +36,7 @@ struct graph_plan {
   std::int64_t bytes = 0;    ///< activation memory at its peak, forward and backward
   double forward_flop = 0;   ///< of matrix products, 2 per multiply-add
   double backward_flop = 0;  ///< the same of backward(), with what recomputed blocks do again
+  std::vector<int> result;   ///< which of a run's activations are the network's result, kept in full precision
 };
 
 /// Inputs an operation may have.
@@ -70,11 +72,17 @@ struct op_context {
 /// Without the last, backward counts flop() once per saved operand that wants its gradient, as for a product of two
 /// factors. Forward must give the same bits whether `context.saved` is there or empty (nothing will be differentiated).
 /// See nn/operations.hpp for the library's own and docs/your_own_model.md for how to add one.
-template <ComputeScalar T, Device D>
-class graph {
+///
+/// With A = bf16, mixed precision: activations and their gradients are stored in bf16, and so half the memory, and
+/// matrices of weights are read as if they were, while every operation computes in T on views of T, whoever wrote it.
+/// In full precision stay the weights themselves and their gradient, parameters of one dimension (biases and norms),
+/// inputs, what an operation keeps for itself, and the network's result with the gradient it is given.
+template <ComputeScalar T, Device D, StorageScalar A = T>
+requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)) class graph {
  public:
-  using scalar_type = T;  ///< what activations are computed in
-  using device_type = D;  ///< where they live
+  using scalar_type = T;      ///< what activations are computed in
+  using device_type = D;      ///< where they live
+  using activation_type = A;  ///< what activations are stored in
 
   /// Counts as a holder of one activation: its memory may be reused when the last holder is gone.
   class value {
@@ -110,10 +118,12 @@ class graph {
   graph& operator=(const graph&) = delete;
 
   /// Starts a run. `weights` and `gradient` are flat arrays of `layout`; the gradient may be empty unless recorded.
-  /// No value of an earlier run may be alive; a run that ended in an exception leaves nothing behind.
+  /// No value of an earlier run may be alive; a run that ended in an exception leaves nothing behind. `result` is the
+  /// plan's; without it a result that is stored in less than T cannot be read.
   void begin(const D& dev, graph_mode mode, const parameter_layout& layout, view<const T, D> weights,
-             view<T, D> gradient) {
+             view<T, D> gradient, std::vector<int> result = {}) {
     start(dev, mode, mode == graph_mode::recorded, layout, weights, gradient);
+    plan_.result = std::move(result);
   }
   /// The mode of this run.
   [[nodiscard]] graph_mode mode() const noexcept { return mode_; }
@@ -134,6 +144,7 @@ class graph {
     s.extents = p.extents;
     s.external = weights_.data() == nullptr ? nullptr : weights_.data() + p.offset;
     s.parameter_offset = p.offset;
+    s.rounded = mixed && p.extents.rank() > 1;
     s.wants_gradient = recording_ && layout_->group_of(p.index).trainable;
     return add(s);
   }
@@ -160,6 +171,7 @@ class graph {
         for (std::size_t k = 0; k < ids.size(); ++k)
           if ((Op::saves & (1u << k)) && at(ids[k]).wants_gradient) backward_flop += flop;
       }
+      s.narrow = mixed && !is_result(static_cast<int>(slots_.size()));
       allocate(s);
       value out = add(s);
       int saved_id = -1;
@@ -171,12 +183,16 @@ class graph {
         slots_.push_back(extra);
         retain(saved_id);
       }
-      if (mode_ != graph_mode::plan) {
+      {
         op_context<T, D> c;
-        ((c.in[I] = data(ids[I])), ...);
-        c.out = writable(out.id_);
-        if (saved_id >= 0) c.saved = writable(saved_id);
-        op.forward(device_, c);
+        copies in_full(*this);
+        ((c.in[I] = read(ids[I], in_full)), ...);
+        c.out = at(out.id_).narrow ? in_full.take(at(out.id_).extents) : full(out.id_);
+        if (saved_id >= 0) c.saved = full(saved_id);
+        if (mode_ != graph_mode::plan) {
+          op.forward(device_, c);
+          if (at(out.id_).narrow) write_narrow(at(out.id_).offset, c.out);
+        }
       }
       if (keeps) {
         node n = make_node(op, ids, Op::saves, out.id_);
@@ -194,8 +210,14 @@ class graph {
     return run(std::make_index_sequence<sizeof...(V)>{});
   }
 
-  /// The numbers of a value; empty in plan mode.
-  [[nodiscard]] view<const T, D> data(const value& v) const { return data(v.id_); }
+  /// The numbers of a value; empty in plan mode. With A other than T only of inputs, parameters and the result.
+  [[nodiscard]] view<const T, D> data(const value& v) const {
+    require(mode_ == graph_mode::plan || !at(v.id_).narrow,
+            "boot: the numbers of an activation of shape {} were asked for, which is stored in less than its type; "
+            "only a network's result can be read, and only in a run that began with its plan's `result`",
+            to_string(v.extents()));
+    return full(v.id_);
+  }
 
   /// Adds dL/d parameters to the flat gradient, given dL/d `root`. Once per run; frees what the tape kept.
   void backward(const value& root, view<const T, D> root_gradient) {
@@ -225,10 +247,14 @@ class graph {
   /// Runs `code(*this)` (and backward when `recorded`) without computing, and returns what it will need.
   template <class Code>
   [[nodiscard]] graph_plan plan(const D& dev, bool recorded, const parameter_layout& layout, const Code& code) {
-    start(dev, graph_mode::plan, recorded, layout, {}, {});
-    {
+    std::vector<int> result;
+    for (int pass = mixed ? 0 : 1; pass < 2; ++pass) {  // the first finds which activation the result is
+      start(dev, graph_mode::plan, recorded, layout, {}, {});
+      plan_.result = result;
       const value root = code(*this);
+      if (pass == 0) plan_.result.push_back(root.id_);
       if (recorded) backward(root, {});
+      result = plan_.result;
     }
     plan_.bytes = places_.peak();
     return plan_;
@@ -246,17 +272,20 @@ class graph {
  private:
   friend detail::recomputation;
   static constexpr std::size_t node_bytes = 96;
+  static constexpr bool mixed = !std::same_as<A, T>;
 
   struct slot {
     shape extents;
     std::int64_t offset = -1;  // of memory_, or -1
-    const T* external = nullptr;
+    const void* external = nullptr;
     const T* external_gradient = nullptr;
     std::int64_t parameter_offset = -1;
     std::int64_t gradient_offset = -1;
     int holders = 0;
     bool wants_gradient = false;
     bool has_gradient = false;
+    bool narrow = false;   // it and its gradient are stored as A
+    bool rounded = false;  // stored as T and read as if it were stored as A
   };
   struct node {
     alignas(16) std::byte op[node_bytes];
@@ -288,16 +317,70 @@ class graph {
   [[nodiscard]] const slot& at(int id) const { return slots_[static_cast<std::size_t>(id)]; }
   [[nodiscard]] const shape& shape_of(int id) const { return at(id).extents; }
   [[nodiscard]] static std::int64_t bytes_of(const slot& s) noexcept {
-    return s.extents.size() * static_cast<std::int64_t>(sizeof(T));
+    return s.extents.size() * static_cast<std::int64_t>(s.narrow ? sizeof(A) : sizeof(T));
   }
-  [[nodiscard]] T* at_offset(std::int64_t offset) const {
-    return reinterpret_cast<T*>(static_cast<std::byte*>(memory_.data()) + offset);
+  // Null while there is no memory: a plan computes nothing.
+  [[nodiscard]] void* at_offset(std::int64_t offset) const noexcept {
+    return mode_ == graph_mode::plan || offset < 0 ? nullptr : static_cast<std::byte*>(memory_.data()) + offset;
   }
-  [[nodiscard]] view<const T, D> data(int id) const {
+  [[nodiscard]] const void* place(const slot& s) const noexcept {
+    return s.external != nullptr ? s.external : at_offset(s.offset);
+  }
+  [[nodiscard]] view<T, D> full(std::int64_t offset, const shape& s) const {
+    return {static_cast<T*>(at_offset(offset)), s};
+  }
+  [[nodiscard]] view<A, D> narrow(std::int64_t offset, const shape& s) const {
+    return {static_cast<A*>(at_offset(offset)), s};
+  }
+  // A slot that is stored as T. What it points at is written only where it lies in memory_.
+  [[nodiscard]] view<T, D> full(int id) const {
+    return {static_cast<T*>(const_cast<void*>(place(at(id)))), at(id).extents};
+  }
+  [[nodiscard]] bool is_result(int id) const noexcept {
+    return std::find(plan_.result.begin(), plan_.result.end(), id) != plan_.result.end();
+  }
+
+  // Room for copies in T of what one operation touches and is stored as A; gone at the end of the scope.
+  class copies {
+   public:
+    explicit copies(graph& g) : graph_(g) {}
+    copies(const copies&) = delete;
+    copies& operator=(const copies&) = delete;
+    ~copies() {
+      while (count_ > 0) {
+        --count_;
+        graph_.places_.give(taken_[count_].first, taken_[count_].second);
+      }
+    }
+    [[nodiscard]] view<T, D> take(const shape& s) {
+      const std::int64_t bytes = s.size() * static_cast<std::int64_t>(sizeof(T));
+      taken_[count_] = {graph_.places_.take(bytes), bytes};
+      graph_.check_capacity();
+      return graph_.full(taken_[count_++].first, s);
+    }
+
+   private:
+    graph& graph_;
+    std::array<std::pair<std::int64_t, std::int64_t>, 2 * max_operands + 2> taken_;
+    std::size_t count_ = 0;
+  };
+  // What an operation reads of a slot.
+  [[nodiscard]] view<T, D> read(int id, copies& in_full) const {
     const slot& s = at(id);
-    return {s.external != nullptr || s.offset < 0 ? s.external : at_offset(s.offset), s.extents};
+    if constexpr (mixed) {
+      if (s.narrow || s.rounded) {
+        const view<T, D> copy = in_full.take(s.extents);
+        if (mode_ == graph_mode::plan) return copy;
+        if (s.narrow) {
+          convert(device_, view<const A, D>(static_cast<const A*>(place(s)), s.extents), copy);
+        } else {
+          round_to<A>(device_, view<const T, D>(static_cast<const T*>(place(s)), s.extents), copy);
+        }
+        return copy;
+      }
+    }
+    return full(id);
   }
-  [[nodiscard]] view<T, D> writable(int id) { return {at_offset(at(id).offset), at(id).extents}; }
 
   value add(const slot& s) {
     slots_.push_back(s);
@@ -344,18 +427,38 @@ class graph {
   }
   void differentiate(const node& n) {
     op_context<T, D> c;
-    for (int k = 0; k < n.operands; ++k) prepare(n, k, c);
+    copies in_full(*this);
+    for (int k = 0; k < n.operands; ++k) prepare(n, k, c, in_full);
     slot& out = at(n.out);
+    if (out.external_gradient != nullptr || out.gradient_offset < 0) {
+      c.out_gradient = {out.external_gradient, out.extents};
+    } else {
+      c.out_gradient = read_gradient(out, in_full);
+    }
+    if (n.saves & (1u << 31)) c.out = read(n.out, in_full);
+    if (n.saved >= 0) c.saved = full(n.saved);
     if (mode_ != graph_mode::plan) {
-      c.out_gradient = {out.external_gradient != nullptr ? out.external_gradient : at_offset(out.gradient_offset),
-                        out.extents};
-      if (n.saves & (1u << 31)) c.out = writable(n.out);
-      if (n.saved >= 0) c.saved = writable(n.saved);
       n.run(n.op, device_, c);
+      for (int k = 0; k < n.operands; ++k)
+        if (const slot& s = at(n.in[static_cast<std::size_t>(k)]); s.narrow && c.wants(k))
+          write_narrow(s.gradient_offset, c.gradient[static_cast<std::size_t>(k)]);
     }
     plan_.backward_flop += n.backward_flop;
     if (out.gradient_offset >= 0) places_.give(out.gradient_offset, bytes_of(out));
     out.gradient_offset = -1;
+  }
+  void write_narrow([[maybe_unused]] std::int64_t offset, [[maybe_unused]] const view<T, D>& from) const {
+    if constexpr (mixed) convert(device_, view<const T, D>(from), narrow(offset, from.extents()));
+  }
+  [[nodiscard]] view<T, D> read_gradient(const slot& s, copies& in_full) const {
+    if constexpr (mixed) {
+      if (s.narrow) {
+        const view<T, D> copy = in_full.take(s.extents);
+        if (mode_ != graph_mode::plan) convert(device_, view<const A, D>(narrow(s.gradient_offset, s.extents)), copy);
+        return copy;
+      }
+    }
+    return full(s.gradient_offset, s.extents);
   }
   void forget(const node& n) {
     for (int k = 0; k < n.operands; ++k)
@@ -363,11 +466,11 @@ class graph {
     if (n.saves & (1u << 31)) release(n.out);
     if (n.saved >= 0) release(n.saved);
   }
-  void prepare(const node& n, int k, op_context<T, D>& c) {
+  void prepare(const node& n, int k, op_context<T, D>& c, copies& in_full) {
     const auto i = static_cast<std::size_t>(k);
     slot& s = at(n.in[i]);
-    if (mode_ != graph_mode::plan && (n.saves & (1u << k))) c.in[i] = data(n.in[i]);
-    if (mode_ != graph_mode::plan && !(n.saves & (1u << k))) c.in[i] = {nullptr, s.extents};
+    c.in[i] = {nullptr, s.extents};
+    if (n.saves & (1u << k)) c.in[i] = read(n.in[i], in_full);
     if (!s.wants_gradient) return;
     if (s.parameter_offset >= 0) {
       if (mode_ != graph_mode::plan) c.gradient[i] = {parameter_gradient_.data() + s.parameter_offset, s.extents};
@@ -380,7 +483,16 @@ class graph {
       check_capacity();
       s.has_gradient = true;
     }
-    if (mode_ != graph_mode::plan) c.gradient[i] = {at_offset(s.gradient_offset), s.extents};
+    for (std::size_t j = 0; j < i; ++j)
+      if (s.narrow && n.in[j] == n.in[i]) {  // the same operand twice: the operation adds up in one copy
+        c.gradient[i] = c.gradient[j];
+        return;
+      }
+    if (c.accumulate[i]) {
+      c.gradient[i] = read_gradient(s, in_full);
+    } else {
+      c.gradient[i] = s.narrow ? in_full.take(s.extents) : full(s.gradient_offset, s.extents);
+    }
   }
 
   D device_{};

@@ -66,8 +66,10 @@ struct recomputation {
     if (id < 0) return {};
     typename G::slot s;
     s.extents = g.at(id).extents;
-    s.external = g.data(id).data();
+    s.external = g.place(g.at(id));
     s.wants_gradient = g.at(id).wants_gradient;
+    s.narrow = g.at(id).narrow;
+    s.rounded = g.at(id).rounded;
     return g.add(s);
   }
   // The result of a block that ran again takes over the gradient of its first result.
@@ -77,6 +79,7 @@ struct recomputation {
             "boot: a recomputed block gave another result in backward() than before; it must do the same both times, "
             "so let it capture nothing that changes");
     auto &from = g.at(before), &to = g.at(now.id_);
+    if (g.mode_ == graph_mode::plan && g.is_result(before) && !g.is_result(now.id_)) g.plan_.result.push_back(now.id_);
     to.has_gradient = true;
     to.external_gradient = from.external_gradient;
     to.gradient_offset = std::exchange(from.gradient_offset, -1);

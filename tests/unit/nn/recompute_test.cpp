@@ -115,13 +115,16 @@ struct chain {
   }
 };
 
-template <class T>
+// A: what activations are stored in.
+template <class A>
 struct rig {
-  using graph = boot::graph<T, boot::cpu>;
+  using T = boot::compute_type<A>;
+  using graph = boot::graph<T, boot::cpu, A>;
   network net;
   boot::parameter_arena<T, boot::cpu> arena;
   std::vector<T> x, slope;
   std::int64_t batch;
+  std::vector<int> result;  // of the last plan
 
   explicit rig(std::int64_t n) : arena(dev, boot::parameter_layout(net)), batch(n) {
     arena.initialize(dev, 3);
@@ -130,12 +133,14 @@ struct rig {
   }
   boot::graph_plan plan(kind how, bool recorded = true) {
     net.how = how;
-    return graph().plan(dev, recorded, arena.layout(), [this](graph& q) {
+    const auto p = graph().plan(dev, recorded, arena.layout(), [this](graph& q) {
       return net(q, q.input(boot::view<const T, boot::cpu>(nullptr, {batch, 6})));
     });
+    result = p.result;
+    return p;
   }
   typename graph::value forward(graph& g, graph_mode mode) {
-    g.begin(dev, mode, arena.layout(), arena.values(), arena.gradient());
+    g.begin(dev, mode, arena.layout(), arena.values(), arena.gradient(), result);
     return net(g, g.input(boot::view<const T, boot::cpu>(x.data(), {batch, 6})));
   }
   void backward(graph& g, const typename graph::value& y) { g.backward(y, {slope.data(), {batch, width}}); }
@@ -154,7 +159,8 @@ struct rig {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("recomputed blocks give the bits of the plain network", "[nn][recompute]", float, double) {
+TEMPLATE_TEST_CASE("recomputed blocks give the bits of the plain network", "[nn][recompute]", float, double,
+                   boot::bf16) {
   const std::int64_t batch = GENERATE(1, 5);
   rig<TestType> r(batch);
   const auto same = [&r] {
@@ -176,16 +182,18 @@ TEMPLATE_TEST_CASE("recomputed blocks give the bits of the plain network", "[nn]
   }
 }
 
-TEST_CASE("recomputed blocks fit exactly what was planned, and keep their operands only", "[nn][recompute]") {
-  rig<float> r(33);
+TEMPLATE_TEST_CASE("recomputed blocks fit exactly what was planned, and keep their operands only", "[nn][recompute]",
+                   float, boot::bf16) {
+  rig<TestType> r(33);
+  using graph = typename rig<TestType>::graph;
   for (const kind k : {kind::blocks, kind::nested}) {
     const std::int64_t plain = r.plan(kind::plain).bytes;
     const boot::graph_plan plan = r.plan(k);
     CHECK(plan.bytes < plain);
-    rig<float>::graph tight;
+    graph tight;
     tight.reserve(dev, plan.bytes);
     for (int i = 0; i < 2; ++i) CHECK_NOTHROW(r.backward(tight, r.forward(tight, graph_mode::recorded)));
-    rig<float>::graph small;
+    graph small;
     small.reserve(dev, plan.bytes - boot::offset_allocator::alignment);
     CHECK_THROWS_WITH(r.backward(small, r.forward(small, graph_mode::recorded)),
                       ContainsSubstring("must do the same at every call"));

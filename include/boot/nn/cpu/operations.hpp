@@ -8,6 +8,7 @@
 #include <boot/tensor/view.hpp>
 
 #include <cmath>
+#include <concepts>
 #include <cstdint>
 
 namespace boot::inline v0 {
@@ -40,6 +41,19 @@ void map_slope(const cpu& dev, view<const T, cpu> x, view<const T, cpu> dy, view
   }
 }
 
+struct nn_to_bf16 {
+  BOOT_FORCE_INLINE std::uint16_t operator()(std::uint16_t, float x) const noexcept { return bf16::round(x); }
+};
+struct nn_from_bf16 {
+  BOOT_FORCE_INLINE float operator()(float, std::uint16_t x) const noexcept {
+    return __builtin_bit_cast(float, static_cast<std::uint32_t>(x) << 16);
+  }
+};
+struct nn_round_bf16 {
+  BOOT_FORCE_INLINE float operator()(float, float x) const noexcept {
+    return __builtin_bit_cast(float, static_cast<std::uint32_t>(bf16::round(x)) << 16);
+  }
+};
 struct nn_accumulate {
   template <class T>
   BOOT_FORCE_INLINE T operator()(T y, T x) const noexcept {
@@ -117,6 +131,21 @@ void linear_weight_gradient(const cpu& dev, view<const T, cpu> dy, view<const T,
                             bool accumulate) {
   const std::int64_t out = dweight.extents()[0], in = dweight.extents()[1], rows = dy.size() / out;
   gemm<T>(dev, out, in, rows, {dy.data(), 1, out}, {x.data(), in, 1}, dweight.data(), in, accumulate);
+}
+
+/// The same numbers in another type, rounded to nearest even where it is narrower.
+inline void convert(const cpu& dev, view<const float, cpu> from, view<bf16, cpu> to) {
+  detail::map_elements(dev, to.size(), detail::nn_to_bf16{}, reinterpret_cast<std::uint16_t*>(to.data()), from.data());
+}
+/// \copydoc convert
+inline void convert(const cpu& dev, view<const bf16, cpu> from, view<float, cpu> to) {
+  detail::map_elements(dev, to.size(), detail::nn_from_bf16{}, to.data(),
+                       reinterpret_cast<const std::uint16_t*>(from.data()));
+}
+/// y = what would be left of x if it were stored as A.
+template <std::same_as<bf16> A>
+void round_to(const cpu& dev, view<const float, cpu> x, view<float, cpu> y) {
+  detail::map_elements(dev, y.size(), detail::nn_round_bf16{}, y.data(), x.data());
 }
 
 /// y = x sigmoid(x).

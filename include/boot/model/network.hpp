@@ -7,8 +7,10 @@
 #include <boot/nn/graph.hpp>
 #include <boot/nn/times.hpp>
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -18,6 +20,35 @@ namespace boot::inline v0 {
 namespace detail {
 template <class C>
 inline constexpr char condition_tag = 0;  // its address tells condition types apart
+
+// Idle graphs with their memory. Models share one where their calls come one after another, and may call at once.
+template <ComputeScalar T, Device D, StorageScalar A>
+class graph_pool {
+ public:
+  using graph_type = graph<T, D, A>;
+  graph_pool() { idle_.reserve(8); }
+  // The smallest idle graph that is large enough, else the largest one, to be grown, else a new one.
+  [[nodiscard]] std::unique_ptr<graph_type> take(std::int64_t bytes) {
+    const std::lock_guard lock(mutex_);
+    if (idle_.empty()) return std::make_unique<graph_type>();
+    const auto better = [bytes](const auto& a, const auto& b) {
+      const std::int64_t x = a->capacity(), y = b->capacity();
+      return y < bytes ? x > y : (x >= bytes && x < y);
+    };
+    const auto best = std::min_element(idle_.begin(), idle_.end(), better);
+    auto g = std::move(*best);
+    idle_.erase(best);
+    return g;
+  }
+  void give(std::unique_ptr<graph_type> g) {
+    const std::lock_guard lock(mutex_);
+    idle_.push_back(std::move(g));
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<graph_type>> idle_;
+};
 }  // namespace detail
 
 /// What a student recorded: its output and the way back. Move-only; must not outlive the model it came from.
@@ -27,13 +58,14 @@ class tape {
   using graph_type = graph<T, D, A>;  ///< what recorded it
 
   /// Takes a recorded graph and its result; the graph goes back to `pool` at the end.
-  tape(std::vector<std::unique_ptr<graph_type>>& pool, std::unique_ptr<graph_type> g, typename graph_type::value root)
-      : pool_(&pool), graph_(std::move(g)), root_(std::move(root)) {}
+  tape(std::shared_ptr<detail::graph_pool<T, D, A>> pool, std::unique_ptr<graph_type> g,
+       typename graph_type::value root)
+      : pool_(std::move(pool)), graph_(std::move(g)), root_(std::move(root)) {}
   tape(tape&&) noexcept = default;
   tape& operator=(tape&&) = delete;
   ~tape() {
     root_ = {};
-    if (graph_ != nullptr) pool_->push_back(std::move(graph_));
+    if (graph_ != nullptr) pool_->give(std::move(graph_));
   }
 
   /// The network's raw output, [batch, sample...].
@@ -42,7 +74,7 @@ class tape {
   void backward(const D&, view<const T, D> gradient) { graph_->backward(root_, gradient); }
 
  private:
-  std::vector<std::unique_ptr<graph_type>>* pool_;
+  std::shared_ptr<detail::graph_pool<T, D, A>> pool_;
   std::unique_ptr<graph_type> graph_;
   typename graph_type::value root_;
 };
@@ -68,7 +100,6 @@ class network_model {
   network_model(const D& dev, Network network, boot::prediction p, std::uint64_t seed = 0)
       : network_(std::move(network)), prediction_(p), arena_(dev, parameter_layout(network_)) {
     arena_.initialize(dev, seed);
-    pool_.reserve(8);
   }
   network_model(network_model&&) noexcept = default;
   network_model& operator=(network_model&&) noexcept = default;
@@ -105,7 +136,7 @@ class network_model {
       const auto y = network_(*g, g->input(x), t_source, t_target, condition);
       copy(dev, g->data(y), out);
     }
-    pool_.push_back(std::move(g));
+    pool_->give(std::move(g));
   }
   /// Student: the same, kept for backward().
   template <Condition C>
@@ -125,6 +156,13 @@ class network_model {
     return planned(dev, recorded, view<const T, D>(nullptr, sample_shape().batched(batch)), from, to, condition);
   }
 
+  /// Takes activation memory from where `other` takes it: two models whose calls come one after another then need the
+  /// larger of two amounts instead of both. student_of() does so.
+  template <class Other>
+  void share_memory(const network_model<Other, D, T, A>& other) noexcept {
+    pool_ = other.pool_;
+  }
+
   /// Weights and gradient.
   [[nodiscard]] parameter_arena<T, D>& parameters() noexcept { return arena_; }
   /// \copydoc parameters
@@ -142,6 +180,8 @@ class network_model {
   { return network_.input_scale(t); }
 
  private:
+  template <class, Device, ComputeScalar, StorageScalar>
+  friend class network_model;
   using graph_type = graph<T, D, A>;
   struct known_plan {
     bool recorded, uniform_source, uniform_target;
@@ -179,27 +219,11 @@ class network_model {
                       arena_.layout().revision(), p});
     return p;
   }
-  // The smallest idle graph that is large enough, else the largest one, grown.
   template <class C>
   std::unique_ptr<graph_type> acquire(const D& dev, bool recorded, view<const T, D> x, const times<D, T>& t_source,
                                       const times<D, T>& t_target, const C& condition) const {
     const graph_plan p = planned(dev, recorded, x, t_source, t_target, condition);
-    std::size_t best = pool_.size();
-    for (std::size_t i = 0; i < pool_.size(); ++i) {
-      if (best == pool_.size()) {
-        best = i;
-        continue;
-      }
-      const std::int64_t a = pool_[i]->capacity(), b = pool_[best]->capacity();
-      if (b < p.bytes ? a > b : (a >= p.bytes && a < b)) best = i;
-    }
-    std::unique_ptr<graph_type> g;
-    if (best < pool_.size()) {
-      g = std::move(pool_[best]);
-      pool_.erase(pool_.begin() + static_cast<std::ptrdiff_t>(best));
-    } else {
-      g = std::make_unique<graph_type>();
-    }
+    auto g = pool_->take(p.bytes);
     g->reserve(dev, p.bytes);
     view<T, D> gradient;
     if (recorded) gradient = const_cast<network_model*>(this)->arena_.gradient();
@@ -211,7 +235,7 @@ class network_model {
   Network network_;
   boot::prediction prediction_;
   parameter_arena<T, D> arena_;
-  mutable std::vector<std::unique_ptr<graph_type>> pool_;
+  std::shared_ptr<detail::graph_pool<T, D, A>> pool_ = std::make_shared<detail::graph_pool<T, D, A>>();
   mutable std::vector<known_plan> plans_;
 };
 
@@ -232,6 +256,7 @@ requires requires(std::remove_cvref_t<decltype(std::declval<const Network&>().op
   o.guidance_scale_input = guidance_scale_input;
   network_model<Network, D, T, A> student(dev, Network(o), teacher.prediction(), seed);
   copy_parameters(dev, teacher.parameters().layout(), teacher.parameters().values(), student.parameters());
+  student.share_memory(teacher);
   if constexpr (requires { freeze_constants(student); }) freeze_constants(student);
   return student;
 }

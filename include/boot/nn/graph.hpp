@@ -69,7 +69,10 @@ struct op_context {
 ///   `std::int64_t saved_size(const shape&...) const`                numbers to keep from forward to backward
 ///   `double flop(const shape&...) const`                            of forward, 2 per multiply-add
 ///   `double backward_flop(const shape&...) const`                   of backward when every operand wants its gradient
-/// Without the last, backward counts flop() once per saved operand that wants its gradient, as for a product of two
+///   `static constexpr bool remade = true`                           nobody keeps the result for backward: forward runs
+///                                                                   again where it is needed. For cheap operations that
+///                                                                   save every activation they read
+/// Without backward_flop, backward counts flop() once per saved operand that wants its gradient, as for a product of two
 /// factors. Forward must give the same bits whether `context.saved` is there or empty (nothing will be differentiated).
 /// See nn/operations.hpp for the library's own and docs/your_own_model.md for how to add one.
 ///
@@ -195,7 +198,7 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
         }
       }
       if (keeps) {
-        node n = make_node(op, ids, Op::saves, out.id_);
+        node n = make_node(op, ids, Op::saves, out.id_, true);
         n.saved = saved_id;
         n.backward_flop = backward_flop;
         n.run = [](const std::byte* bytes, const D& dev, op_context<T, D>& c) {
@@ -203,6 +206,19 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
           std::memcpy(static_cast<void*>(&copy), bytes, sizeof(Op));
           copy.backward(dev, c);
         };
+        if constexpr (requires { requires Op::remade; }) {
+          bool there = true;  // what forward reads lies with the caller, or is saved
+          for (std::size_t k = 0; k < ids.size(); ++k)
+            there = there && (at(ids[k]).offset < 0 || (Op::saves & (1u << k)) != 0);
+          if (there) {
+            at(out.id_).maker = static_cast<int>(nodes_.size());
+            n.make = [](const std::byte* bytes, const D& dev, op_context<T, D>& c) {
+              std::remove_const_t<Op> copy;
+              std::memcpy(static_cast<void*>(&copy), bytes, sizeof(Op));
+              copy.forward(dev, c);
+            };
+          }
+        }
         nodes_.push_back(n);
       }
       return out;
@@ -282,6 +298,7 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
     std::int64_t parameter_offset = -1;
     std::int64_t gradient_offset = -1;
     int holders = 0;
+    int maker = -1;  // the node that can make it again, or -1
     bool wants_gradient = false;
     bool has_gradient = false;
     bool narrow = false;   // it and its gradient are stored as A
@@ -289,11 +306,13 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
   };
   struct node {
     alignas(16) std::byte op[node_bytes];
-    void (*run)(const std::byte*, const D&, op_context<T, D>&);  // an operation's backward
-    void (*run_again)(graph&, node&);                            // a recomputed block's forward, else null
+    void (*run)(const std::byte*, const D&, op_context<T, D>&);   // an operation's backward
+    void (*make)(const std::byte*, const D&, op_context<T, D>&);  // its forward, where the result is not kept
+    void (*run_again)(graph&, node&);                             // a recomputed block's forward, else null
     std::array<int, max_block_operands> in;
     int operands, out, saved;
-    unsigned saves;
+    unsigned saves;    // operands it needs, and of these
+    unsigned remakes;  // those that are made again
     double backward_flop;
   };
 
@@ -411,13 +430,18 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
         "the value to recompute() as an operand and use the block's own argument for it");
   }
   template <class Op, std::size_t N>
-  node make_node(const Op& op, const std::array<int, N>& ids, unsigned saves, int out) {
+  node make_node(const Op& op, const std::array<int, N>& ids, unsigned saves, int out, bool may_remake = false) {
     node n{};
     std::memcpy(n.op, static_cast<const void*>(&op), sizeof(Op));
     n.operands = static_cast<int>(N);
     for (std::size_t k = 0; k < N; ++k) {
       n.in[k] = ids[k];
-      if (saves & (1u << k)) retain(ids[k]);
+      if (!(saves & (1u << k))) continue;
+      if (may_remake && at(ids[k]).maker >= 0) {
+        n.remakes |= 1u << k;
+      } else {
+        retain(ids[k]);
+      }
     }
     n.out = out;
     if (saves & (1u << 31)) retain(out);
@@ -450,6 +474,24 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
   void write_narrow([[maybe_unused]] std::int64_t offset, [[maybe_unused]] const view<T, D>& from) const {
     if constexpr (mixed) convert(device_, view<const T, D>(from), narrow(offset, from.extents()));
   }
+  // What a node saved of an operand.
+  [[nodiscard]] view<T, D> needed(const node& n, std::size_t i, copies& in_full) {
+    const slot& s = at(n.in[i]);
+    if (!(n.remakes & (1u << i)) || s.offset >= 0) return read(n.in[i], in_full);
+    const view<T, D> made = in_full.take(s.extents);
+    const node& maker = nodes_[static_cast<std::size_t>(s.maker)];
+    copies operands(*this);
+    op_context<T, D> c;
+    for (std::size_t k = 0; k < static_cast<std::size_t>(maker.operands); ++k) c.in[k] = needed(maker, k, operands);
+    c.out = made;
+    if (mode_ != graph_mode::plan) {
+      maker.make(maker.op, device_, c);
+      if constexpr (mixed) {
+        if (s.narrow) round_to<A>(device_, made);
+      }
+    }
+    return made;
+  }
   [[nodiscard]] view<T, D> read_gradient(const slot& s, copies& in_full) const {
     if constexpr (mixed) {
       if (s.narrow) {
@@ -462,7 +504,7 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
   }
   void forget(const node& n) {
     for (int k = 0; k < n.operands; ++k)
-      if (n.saves & (1u << k)) release(n.in[static_cast<std::size_t>(k)]);
+      if (n.saves & ~n.remakes & (1u << k)) release(n.in[static_cast<std::size_t>(k)]);
     if (n.saves & (1u << 31)) release(n.out);
     if (n.saved >= 0) release(n.saved);
   }
@@ -470,7 +512,7 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
     const auto i = static_cast<std::size_t>(k);
     slot& s = at(n.in[i]);
     c.in[i] = {nullptr, s.extents};
-    if (n.saves & (1u << k)) c.in[i] = read(n.in[i], in_full);
+    if (n.saves & (1u << k)) c.in[i] = needed(n, i, in_full);
     if (!s.wants_gradient) return;
     if (s.parameter_offset >= 0) {
       if (mode_ != graph_mode::plan) c.gradient[i] = {parameter_gradient_.data() + s.parameter_offset, s.extents};

@@ -17,6 +17,7 @@ struct group_norm_op {
   double epsilon = 1e-5;    ///< added to the variance
   /// x and weight, and what else SiLU's input depends on: it is computed again.
   static constexpr unsigned saves = with_scale_shift ? 0b1111 : with_silu ? 0b0111 : 0b0011;
+  static constexpr bool remade = true;  ///< the convolution behind it needs it; it takes a third of a U-Net's memory
 
   /// x's shape.
   [[nodiscard]] shape result(const shape& x, const shape& weight, const shape& bias,

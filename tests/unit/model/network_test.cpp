@@ -13,6 +13,7 @@
 #include <cmath>
 #include <cstdint>
 #include <string_view>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -156,4 +157,37 @@ TEST_CASE("freezing and thawing a group after the first tape changes what the ne
   float largest = 0;
   for (std::int64_t i = 0; i < 8; ++i) largest = std::max(largest, std::abs(net.parameters().gradient(index)[i]));
   REQUIRE(largest > 0);
+}
+
+TEST_CASE("models that share memory need the larger amount, and may be called at once", "[model][network]") {
+  using mlp_model = boot::network_model<boot::mlp, boot::cpu>;
+  const mlp_model teacher(dev, boot::mlp({.features = 3, .width = 64, .hidden_layers = 3}), {}, 3);
+  mlp_model student = boot::student_of(dev, teacher);
+  const data d(200);
+  boot::times_buffer<boot::cpu> from;
+  const auto t = from.set(dev, teacher, 0.7, 200);
+  const auto call = [&](const mlp_model& m) {
+    boot::tensor<float, boot::cpu> out(dev, {200, 3});
+    m.predict(boot::cpu{1}, d.get(), t, t, boot::no_condition{}, out.get());
+    return boot::to_host(dev, out.get());
+  };
+  const auto by_student = call(student);
+  const auto before = boot::memory_use<boot::cpu>().live_bytes;
+  const auto by_teacher = call(teacher);
+  CHECK(boot::memory_use<boot::cpu>().live_bytes == before);  // smaller: the student's serves it
+  {
+    const auto tape = student.record(dev, d.get(), t, t, boot::no_condition{});
+    const std::vector<float> recorded = boot::to_host(dev, tape.output());
+    CHECK(call(teacher) == by_teacher);  // beside a tape it takes its own
+    CHECK(boot::to_host(dev, tape.output()) == recorded);
+  }
+  std::vector<std::vector<float>> made(2);
+  std::vector<std::thread> threads;
+  for (std::size_t k = 0; k < made.size(); ++k)
+    threads.emplace_back([&, k] {
+      for (int i = 0; i < 20; ++i) made[k] = call(k == 0 ? student : teacher);
+    });
+  for (auto& thread : threads) thread.join();
+  CHECK(made[0] == by_student);
+  CHECK(made[1] == by_teacher);
 }

@@ -50,7 +50,8 @@ struct nn_from_bf16 {
   }
 };
 struct nn_round_bf16 {
-  BOOT_FORCE_INLINE float operator()(float, float x) const noexcept {
+  BOOT_FORCE_INLINE float operator()(float, float x) const noexcept { return (*this)(x); }
+  BOOT_FORCE_INLINE float operator()(float x) const noexcept {
     return __builtin_bit_cast(float, static_cast<std::uint32_t>(bf16::round(x)) << 16);
   }
 };
@@ -146,6 +147,11 @@ inline void convert(const cpu& dev, view<const bf16, cpu> from, view<float, cpu>
 template <std::same_as<bf16> A>
 void round_to(const cpu& dev, view<const float, cpu> x, view<float, cpu> y) {
   detail::map_elements(dev, y.size(), detail::nn_round_bf16{}, y.data(), x.data());
+}
+/// The same in place.
+template <std::same_as<bf16> A>
+void round_to(const cpu& dev, view<float, cpu> y) {
+  detail::map_elements(dev, y.size(), detail::nn_round_bf16{}, y.data());
 }
 
 /// y = x sigmoid(x).

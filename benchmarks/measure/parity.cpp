@@ -8,6 +8,7 @@
 // larger of the norm and 1e-3 of the whole gradient's (attention's to_k.bias has the gradient 0 but for rounding). Times
 // are inputs without a gradient: the derivatives by them in the set are not compared.
 #include "measure/measure.hpp"
+#include "measure/torch_peer.hpp"
 
 #include <boot/interop/diffusers.hpp>
 #include <boot/interop/dit.hpp>
@@ -35,36 +36,16 @@ using boot::cpu;
 using boot::measure::shell_word;
 
 /// The public set, made by parity.py unless an earlier run did.
-fs::path public_set(const std::string& peers_given, const std::string& python_given, const fs::path& root,
-                    const fs::path& cache) {
-  const auto setting = [](const std::string& given, const char* variable, const fs::path& otherwise) {
-    if (!given.empty()) return fs::path(given);
-    const char* const value = std::getenv(variable);
-    return value != nullptr && *value != '\0' ? fs::path(value) : otherwise;
-  };
-  const fs::path script = setting(peers_given, "BOOT_PEERS", root / ".." / "shared" / "peers") / "parity.py";
+fs::path public_set(const boot::measure::torch_peer& torch, const fs::path& cache) {
+  const std::string script = torch.script("parity.py");
   const auto text = boot::measure::content_of(script);
-  boot::require(
-      text.has_value(),
-      "measure parity: no '{}'; name the folder of parity.py by --peers DIR or BOOT_PEERS, or give a set that "
-      "it has written by --set DIR",
-      script.string());
+  boot::require(text.has_value(), "measure parity: cannot read '{}'", script);
   const fs::path set = cache / fmt::format("public-{:016x}", boot::measure::hash_bytes(*text));
   if (fs::exists(set / "done")) return set;
-  const fs::path venv = root / "build" / "peer_venv" / "bin" / "python";
-  std::string python =
-      setting(python_given, "BOOT_PEER_PYTHON", fs::exists(venv) ? venv : fs::path("python3")).string();
-  const std::string run = shell_word(python) + " ";
-  boot::require(
-      boot::measure::output_of(run + "-c 'import torch, diffusers, safetensors' 2>&1").has_value(),
-      "measure parity: '{}' cannot import torch, diffusers and safetensors; name a Python that can by --python "
-      "or BOOT_PEER_PYTHON (`./run measure step` makes one in build/peer_venv), or give a set by --set DIR",
-      python);
-  boot::require(boot::measure::output_of("OMP_NUM_THREADS=1 " + run + shell_word(script.string()) + " " +
-                                         shell_word(set.string()) + " --set public 1>&2")
+  boot::require(boot::measure::output_of("OMP_NUM_THREADS=1 " + shell_word(torch.python()) + " " + shell_word(script) +
+                                         " " + shell_word(set.string()) + " --set public 1>&2")
                     .has_value(),
-                "measure parity: '{}' could not write a set into '{}'; its messages are above", script.string(),
-                set.string());
+                "measure parity: '{}' could not write a set into '{}'; its messages are above", script, set.string());
   boot::bench::write_file((set / "done").string(), "1\n");
   return set;
 }
@@ -138,8 +119,7 @@ figures compare(const cpu& dev, const boot::safetensors_file& file, const boot::
 
   figures f;
   graph g;
-  g.reserve(dev, graph{}.plan(dev, differentiate, arena.layout(), code).bytes);
-  g.begin(dev, differentiate ? boot::graph_mode::recorded : boot::graph_mode::inference, arena.layout(), arena.values(),
+  g.begin(dev, graph{}.plan(dev, differentiate, arena.layout(), code), arena.layout(), arena.values(),
           arena.gradient());
   const auto y = code(g);
   const auto out = g.data(y);
@@ -228,14 +208,12 @@ int main(int argc, char** argv) try {
       "parity", {{"unet2d_output64", "<= 1e-10", "output of UNet2DModel in float64, relative RMS, worst case"},
                  {"unet2d_gradient64", "<= 1e-8", "its gradients by images and parameters, worst case"},
                  {"dit_output64", "<= 1e-10", "output of DiTTransformer2DModel in float64, relative RMS, worst case"}});
-  std::string set_given, peers_given, python_given;
+  const boot::measure::torch_peer torch(report);
+  std::string set_given;
   report.app().add_option("--set", set_given, "a folder that parity.py has written, instead of the public set");
-  report.app().add_option("--peers", peers_given, "folder of parity.py (BOOT_PEERS, ../shared/peers)");
-  report.app().add_option("--python", python_given, "a Python with diffusers (BOOT_PEER_PYTHON, build/peer_venv)");
   if (const auto status = report.parse(argc, argv)) return *status;
   const cpu dev = report.device();
-  const fs::path set = set_given.empty() ? public_set(peers_given, python_given, report.root(), report.cache_folder())
-                                         : fs::path(set_given);
+  const fs::path set = set_given.empty() ? public_set(torch, report.cache_folder()) : fs::path(set_given);
   boot::require(fs::is_directory(set), "measure parity: '{}' is no folder; give one that parity.py has written",
                 set.string());
   std::vector<fs::path> folders;

@@ -3,6 +3,8 @@
 #include "measure.hpp"
 #include "peer.hpp"
 #include "peer_networks.hpp"
+#include "peer_step.hpp"
+#include "torch_peer.hpp"
 
 #include <boot/bench/statistics.hpp>
 #include <boot/config.hpp>
@@ -10,9 +12,6 @@
 #include <boot/kernel/cpu/noise.hpp>
 #include <boot/kernel/cpu/optimizer.hpp>
 #include <boot/nn/cpu/all.hpp>
-#include <boot/objective/bootstrap.hpp>
-#include <boot/optim/adamw.hpp>
-#include <boot/schedule/cosine.hpp>
 
 #if BOOT_HAS_X86
 #  include <xmmintrin.h>
@@ -25,9 +24,9 @@ namespace {
 namespace fs = std::filesystem;
 using boot::cpu;
 using boot::measure::json;
+using boot::measure::peer_boundary_fraction;
 using boot::measure::shell_word;
 
-constexpr double boundary_fraction = .25, rate = 1e-4, peer_delta = .04;
 constexpr const char* target_name = "target_embedding";  // the peer's files call it class_embedding
 
 /// Flushes denormals to zero on every thread of the pool, as the peer does on its own.
@@ -52,16 +51,6 @@ struct step_case {
   std::vector<const char*> variants;  ///< the peer's float32 ones
 };
 
-/// The options of the objective: the peer's step, whose delta is absolute while ours is a share of the range.
-boot::bootstrap_options objective_options(const boot::cosine_schedule& schedule) {
-  boot::bootstrap_options o;
-  o.delta = peer_delta / (schedule.t_max() - schedule.t_min());
-  o.boundary_weight = .5;
-  o.boundary_fraction = boundary_fraction;
-  o.weight = boot::weighting::exact;
-  return o;
-}
-
 /// Teacher, student, objective and optimiser: the library's own step.
 template <class Network>
 class own_step {
@@ -73,15 +62,15 @@ class own_step {
         batch_(batch),
         teacher_(dev, network, boot::prediction{boot::prediction_kind::v}, 1),
         student_(boot::student_of(dev, teacher_)),
-        objective_(teacher_, student_, schedule_, objective_options(schedule_)),
-        optimizer_(dev, student_.parameters(), options()) {}
+        objective_(teacher_, student_, schedule_, boot::measure::peer_objective(schedule_)),
+        optimizer_(dev, student_.parameters(), boot::measure::peer_optimizer()) {}
 
   /// Seconds of one step: noise, target, loss, backward, clipping, AdamW and the average.
   double operator()() {
     const auto begin = std::chrono::steady_clock::now();
     boot::fill_zero(dev_, student_.parameters().gradient());
     report_ = objective_(dev_, {.seed = 1, .step = step_++, .first = 0, .count = batch_});
-    static_cast<void>(optimizer_.step(dev_, student_.parameters(), rate));
+    static_cast<void>(optimizer_.step(dev_, student_.parameters(), boot::measure::peer_rate));
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   }
   /// Median seconds of `steps` steps.
@@ -94,7 +83,7 @@ class own_step {
   [[nodiscard]] double loss() const { return report_.total; }
   /// Matrix products of one step, 2 per multiply-add, as the plans of its three passes count them.
   [[nodiscard]] double flop() const {
-    const auto inner = batch_ - static_cast<std::int64_t>(boundary_fraction * static_cast<double>(batch_));
+    const auto inner = batch_ - static_cast<std::int64_t>(peer_boundary_fraction * static_cast<double>(batch_));
     const auto target = student_.plan(dev_, inner, boot::no_condition{}, false, true, false);
     const auto taught = teacher_.plan(dev_, batch_, boot::no_condition{}, false, false, false);
     const auto trained = student_.plan(dev_, batch_, boot::no_condition{}, true, true, false);
@@ -104,14 +93,6 @@ class own_step {
   [[nodiscard]] std::int64_t parameters() const { return student_.parameters().layout().count(); }
 
  private:
-  static boot::adamw_options options() {
-    boot::adamw_options o;
-    o.weight_decay = .01;
-    o.clip_norm = 1;
-    o.averages = {boot::ema_options{.decay = .999, .warmup = false}};
-    return o;
-  }
-
   cpu dev_;
   std::int64_t batch_;
   boot::cosine_schedule schedule_;
@@ -184,7 +165,7 @@ agreement replay(const cpu& dev, const Network& network, std::int64_t batch, con
       batch * one.size());
   if (one.rank() == 3) eps = channels_last(std::move(eps), batch, one[2], one[0] * one[1]);
   // The times are handed out in the order in which the objective asks for them: that of the batch.
-  auto options = objective_options(schedule);
+  auto options = boot::measure::peer_objective(schedule);
   std::size_t next = 0;
   options.time.own = [&](double, double) {
     return (static_cast<double>(t[next++]) - schedule.t_min()) / (schedule.t_max() - schedule.t_min());
@@ -222,53 +203,6 @@ agreement replay(const cpu& dev, const Network& network, std::int64_t batch, con
   return a;
 }
 
-/// Where the peer's scripts are; throws boot::error saying how to get them.
-fs::path find_peers(const std::string& given, const fs::path& root) {
-  std::vector<fs::path> places;
-  if (!given.empty()) {
-    places.emplace_back(given);
-  } else if (const char* const variable = std::getenv("BOOT_PEERS"); variable != nullptr && *variable != '\0') {
-    places.emplace_back(variable);
-  } else {
-    places.push_back(root / ".." / "shared" / "peers");
-  }
-  for (const fs::path& p : places)
-    if (fs::exists(p / "boot_torch.py")) return fs::weakly_canonical(p);
-  boot::fail(
-      "measure step: no boot_torch.py in '{}'; this measure runs the PyTorch scripts side by side with boot: put the "
-      "folder with boot_torch.py and requirements.txt there, or name it by --peers DIR or BOOT_PEERS",
-      places.front().string());
-}
-
-/// A Python with PyTorch: the one that was named, or one in build/peer_venv, made from the peers' requirements.
-std::string find_python(const std::string& given, const fs::path& root, const fs::path& peers) {
-  std::string python = given;
-  if (const char* const variable = std::getenv("BOOT_PEER_PYTHON"); python.empty() && variable != nullptr)
-    python = variable;
-  const auto works = [](const std::string& p) {
-    return boot::measure::output_of(shell_word(p) + " -c 'import torch, diffusers, safetensors' 2>&1").has_value();
-  };
-  if (!python.empty()) {
-    boot::require(works(python),
-                  "measure step: '{}' cannot import torch, diffusers and safetensors; install {} with it, or leave "
-                  "--python and BOOT_PEER_PYTHON out to have build/peer_venv made",
-                  python, (peers / "requirements.txt").string());
-    return python;
-  }
-  const fs::path venv = root / "build" / "peer_venv";
-  python = (venv / "bin" / "python").string();
-  if (fs::exists(python) && works(python)) return python;
-  fmt::print(stderr, "measure step: installing {} into {}, which takes minutes\n",
-             (peers / "requirements.txt").string(), venv.string());
-  const std::string command = "{ python3 -m venv " + shell_word(venv.string()) + " && " + shell_word(python) +
-                              " -m pip install -q -r " + shell_word((peers / "requirements.txt").string()) + "; } 1>&2";
-  boot::require(boot::measure::output_of(command).has_value() && works(python),
-                "measure step: could not make a Python with PyTorch in '{}' (messages above); make one by hand "
-                "(python3 -m venv DIR && DIR/bin/pip install -r {}) and name it by --python DIR/bin/python",
-                venv.string(), (peers / "requirements.txt").string());
-  return python;
-}
-
 /// One variant of the peer over all rounds.
 struct contender {
   std::string variant;
@@ -296,7 +230,7 @@ void measure_case(boot::measure::measure_report& report, const surroundings& s, 
   boot::require(
       boot::measure::output_of(fmt::format("{} {} --case {} --threads {} --boundary-fraction {} --dump {} 1>&2",
                                            shell_word(s.python), shell_word(s.script), c.name, dev.threads,
-                                           boundary_fraction, shell_word(dump.string())))
+                                           peer_boundary_fraction, shell_word(dump.string())))
           .has_value(),
       "measure step: '{}' could not write a step into '{}'; its messages are above", s.script, dump.string());
   const agreement same = replay(dev, c.network, c.batch, dump.string());
@@ -315,7 +249,7 @@ void measure_case(boot::measure::measure_report& report, const surroundings& s, 
     return torch.request(nlohmann::json{{"case", c.name},
                                         {"variant", variant},
                                         {"batch", c.batch},
-                                        {"boundary_fraction", boundary_fraction},
+                                        {"boundary_fraction", peer_boundary_fraction},
                                         {"steps", count},
                                         {"warmup", warmup}});
   };
@@ -384,10 +318,8 @@ int main(int argc, char** argv) try {
       "step", {{"mlp8", "<= 1.0", "one full BOOT step of an MLP / the same in PyTorch's fastest fp32 variant"},
                {"digits8", "<= 1.3", "the same of a U-Net on 256 images of 8 x 8"},
                {"tiny32", "<= 1.3", "the same of a U-Net on 16 images of 32 x 32"}});
-  std::string peers_given, python_given;
+  const boot::measure::torch_peer torch(report);
   surroundings s;
-  report.app().add_option("--peers", peers_given, "folder of the PyTorch scripts (BOOT_PEERS, ../shared/peers)");
-  report.app().add_option("--python", python_given, "a Python with torch (BOOT_PEER_PYTHON, build/peer_venv)");
   report.app().add_option("--rounds", s.rounds, "alternating rounds (20, U-Nets 10)")->check(CLI::PositiveNumber);
   report.app()
       .add_option("--steps", s.steps, "steps of each side in a round (20, U-Nets 4 and 2)")
@@ -399,11 +331,10 @@ int main(int argc, char** argv) try {
         "measure step: OMP_WAIT_POLICY is passive, with which waking threads costs more than the work between "
         "two barriers; unset it");
   s.dev = {.threads = report.options().threads > 0 ? report.options().threads : 2};
-  const fs::path peers = find_peers(peers_given, report.root());
-  s.python = find_python(python_given, report.root(), peers);
-  s.script = (peers / "boot_torch.py").string();
+  s.script = torch.script("boot_torch.py");
+  s.python = torch.python();
   flush_denormals(s.dev);
-  report.config("boundary_fraction", boundary_fraction);
+  report.config("boundary_fraction", peer_boundary_fraction);
   report.config("step_threads", s.dev.threads);
   report.config(
       "exact_savings",

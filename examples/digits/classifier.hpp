@@ -57,7 +57,7 @@ class classifier {
         labels[static_cast<std::size_t>(i)] = data.labels[k];
       }
       boot::fill_zero(dev, arena_.gradient());
-      start(dev, boot::graph_mode::recorded, batch);
+      start(dev, true, batch);
       {
         const auto out = network_.last(graph_, network_.features(graph_, graph_.input(x.get())));
         const auto logits = graph_.data(out);
@@ -85,8 +85,8 @@ class classifier {
     constexpr std::int64_t piece = 1024;
     for (std::int64_t first = 0; first < images.batch(); first += piece) {
       const std::int64_t n = std::min(piece, images.batch() - first);
-      start(dev, boot::graph_mode::inference, n);
-      const auto f = network_.features(graph_, graph_.input(images.rows(first, n)));
+      start(dev, false, n);
+      const auto f = network_.features(graph_, graph_.input(images.rows(first, n).reshape({n, pixels})));
       boot::copy(dev, graph_.data(f), all.get().rows(first, n));
       const auto out = network_.last(graph_, f);
       if (predicted == nullptr) continue;
@@ -110,14 +110,13 @@ class classifier {
   }
 
  private:
-  void start(const boot::cpu& dev, boot::graph_mode mode, std::int64_t batch) {
+  void start(const boot::cpu& dev, bool recorded, std::int64_t batch) {
     const boot::view<const float, boot::cpu> shape_only(nullptr, {batch, pixels});
     boot::graph<float, boot::cpu> planner;
-    const auto plan = planner.plan(dev, mode == boot::graph_mode::recorded, arena_.layout(), [&](auto& g) {
+    const auto plan = planner.plan(dev, recorded, arena_.layout(), [&](auto& g) {
       return network_.last(g, network_.features(g, g.input(shape_only)));
     });
-    graph_.reserve(dev, plan.bytes);
-    graph_.begin(dev, mode, arena_.layout(), arena_.values(), arena_.gradient());
+    graph_.begin(dev, plan, arena_.layout(), arena_.values(), arena_.gradient());
   }
 
   classifier_network network_;

@@ -224,11 +224,9 @@ class network_model {
                                       const times<D, T>& t_target, const C& condition) const {
     const graph_plan p = planned(dev, recorded, x, t_source, t_target, condition);
     auto g = pool_->take(p.bytes);
-    g->reserve(dev, p.bytes);
     view<T, D> gradient;
     if (recorded) gradient = const_cast<network_model*>(this)->arena_.gradient();
-    g->begin(dev, recorded ? graph_mode::recorded : graph_mode::inference, arena_.layout(), arena_.values(), gradient,
-             p.result);
+    g->begin(dev, p, arena_.layout(), arena_.values(), gradient);
     return g;
   }
 

@@ -144,6 +144,8 @@ struct resnet_block {
       h = upsample_nearest(g, h);
       x = upsample_nearest(g, x);
     }
+    // First of all, so that its gradient comes last: backward holds one image less where memory is tightest.
+    if (conv_shortcut) x = (*conv_shortcut)(g, x);
     h = conv1(g, h);
     if (options.scale_shift) {
       h = norm2.silu(g, h, (*time_emb_proj)(g, embedding));
@@ -152,7 +154,7 @@ struct resnet_block {
       h = norm2.silu(g, h);
     }
     h = conv2(g, h);
-    h = add(g, h, conv_shortcut ? (*conv_shortcut)(g, x) : x);
+    h = add(g, h, x);
     if (options.output_scale != 1) h = g.apply(detail::unet_affine_op{1 / options.output_scale, 0}, h);
     return h;
   }

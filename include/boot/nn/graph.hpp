@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <new>
 #include <type_traits>
 #include <utility>
@@ -36,7 +37,9 @@ struct graph_plan {
   std::int64_t bytes = 0;    ///< activation memory at its peak, forward and backward
   double forward_flop = 0;   ///< of matrix products, 2 per multiply-add
   double backward_flop = 0;  ///< the same of backward(), with what recomputed blocks do again
+  bool recorded = false;     ///< of runs that can be differentiated
   std::vector<int> result;   ///< which of a run's activations are the network's result, kept in full precision
+  std::shared_ptr<const activation_plan> places;  ///< where the activations lie
 };
 
 /// Inputs an operation may have.
@@ -120,13 +123,20 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
   graph(const graph&) = delete;
   graph& operator=(const graph&) = delete;
 
-  /// Starts a run. `weights` and `gradient` are flat arrays of `layout`; the gradient may be empty unless recorded.
-  /// No value of an earlier run may be alive; a run that ended in an exception leaves nothing behind. `result` is the
-  /// plan's; without it a result that is stored in less than T cannot be read.
-  void begin(const D& dev, graph_mode mode, const parameter_layout& layout, view<const T, D> weights,
-             view<T, D> gradient, std::vector<int> result = {}) {
-    start(dev, mode, mode == graph_mode::recorded, layout, weights, gradient);
-    plan_.result = std::move(result);
+  /// Starts a run of the code that `plan` was made of, recorded if the plan was; takes memory where it has too little.
+  /// `weights` and `gradient` are flat arrays of `layout`; the gradient may be empty unless recorded. No value of an
+  /// earlier run may be alive; a run that ended in an exception leaves nothing behind.
+  void begin(const D& dev, const graph_plan& plan, const parameter_layout& layout, view<const T, D> weights,
+             view<T, D> gradient) {
+    require(plan.places != nullptr,
+            "boot: a graph was begun without a plan; make one of the same code by graph::plan()");
+    if (capacity() < plan.bytes) {
+      memory_ = {};
+      memory_ = buffer<D>(dev, static_cast<std::size_t>(plan.bytes));
+    }
+    start(dev, plan.recorded ? graph_mode::recorded : graph_mode::inference, plan.recorded, layout, weights, gradient);
+    plan_.result = plan.result;
+    places_.follow(plan.places);
   }
   /// The mode of this run.
   [[nodiscard]] graph_mode mode() const noexcept { return mode_; }
@@ -194,7 +204,7 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
         if (saved_id >= 0) c.saved = full(saved_id);
         if (mode_ != graph_mode::plan) {
           op.forward(device_, c);
-          if (at(out.id_).narrow) write_narrow(at(out.id_).offset, c.out);
+          if (at(out.id_).narrow) write_narrow(at(out.id_).place, c.out);
         }
       }
       if (keeps) {
@@ -209,7 +219,7 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
         if constexpr (requires { requires Op::remade; }) {
           bool there = true;  // what forward reads lies with the caller, or is saved
           for (std::size_t k = 0; k < ids.size(); ++k)
-            there = there && (at(ids[k]).offset < 0 || (Op::saves & (1u << k)) != 0);
+            there = there && (at(ids[k]).place < 0 || (Op::saves & (1u << k)) != 0);
           if (there) {
             at(out.id_).maker = static_cast<int>(nodes_.size());
             n.make = [](const std::byte* bytes, const D& dev, op_context<T, D>& c) {
@@ -272,15 +282,10 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
       if (recorded) backward(root, {});
       result = plan_.result;
     }
-    plan_.bytes = places_.peak();
-    return plan_;
-  }
-  /// Makes room for a run whose plan said `bytes`; keeps what is there when it is enough.
-  void reserve(const D& dev, std::int64_t bytes) {
-    if (static_cast<std::int64_t>(memory_.bytes()) < bytes) {
-      memory_ = {};
-      memory_ = buffer<D>(dev, static_cast<std::size_t>(bytes));
-    }
+    plan_.recorded = recorded;
+    plan_.places = places_.packed();
+    plan_.bytes = plan_.places->bytes;
+    return std::exchange(plan_, {});
   }
   /// Bytes of activation memory held.
   [[nodiscard]] std::int64_t capacity() const noexcept { return static_cast<std::int64_t>(memory_.bytes()); }
@@ -292,11 +297,11 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
 
   struct slot {
     shape extents;
-    std::int64_t offset = -1;  // of memory_, or -1
+    int place = -1;  // of places_, or -1
     const void* external = nullptr;
     const T* external_gradient = nullptr;
     std::int64_t parameter_offset = -1;
-    std::int64_t gradient_offset = -1;
+    int gradient_place = -1;
     int holders = 0;
     int maker = -1;  // the node that can make it again, or -1
     bool wants_gradient = false;
@@ -328,7 +333,7 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
     block_begin_ = 0;
     slots_.clear();
     nodes_.clear();
-    places_.reset();
+    places_.record();
     plan_ = {};
   }
 
@@ -339,18 +344,15 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
     return s.extents.size() * static_cast<std::int64_t>(s.narrow ? sizeof(A) : sizeof(T));
   }
   // Null while there is no memory: a plan computes nothing.
-  [[nodiscard]] void* at_offset(std::int64_t offset) const noexcept {
-    return mode_ == graph_mode::plan || offset < 0 ? nullptr : static_cast<std::byte*>(memory_.data()) + offset;
+  [[nodiscard]] void* memory(int place) const noexcept {
+    if (mode_ == graph_mode::plan || place < 0) return nullptr;
+    return static_cast<std::byte*>(memory_.data()) + places_.offset(place);
   }
   [[nodiscard]] const void* place(const slot& s) const noexcept {
-    return s.external != nullptr ? s.external : at_offset(s.offset);
+    return s.external != nullptr ? s.external : memory(s.place);
   }
-  [[nodiscard]] view<T, D> full(std::int64_t offset, const shape& s) const {
-    return {static_cast<T*>(at_offset(offset)), s};
-  }
-  [[nodiscard]] view<A, D> narrow(std::int64_t offset, const shape& s) const {
-    return {static_cast<A*>(at_offset(offset)), s};
-  }
+  [[nodiscard]] view<T, D> full(int place, const shape& s) const { return {static_cast<T*>(memory(place)), s}; }
+  [[nodiscard]] view<A, D> narrow(int place, const shape& s) const { return {static_cast<A*>(memory(place)), s}; }
   // A slot that is stored as T. What it points at is written only where it lies in memory_.
   [[nodiscard]] view<T, D> full(int id) const {
     return {static_cast<T*>(const_cast<void*>(place(at(id)))), at(id).extents};
@@ -368,19 +370,17 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
     ~copies() {
       while (count_ > 0) {
         --count_;
-        graph_.places_.give(taken_[count_].first, taken_[count_].second);
+        graph_.places_.give(taken_[count_]);
       }
     }
     [[nodiscard]] view<T, D> take(const shape& s) {
-      const std::int64_t bytes = s.size() * static_cast<std::int64_t>(sizeof(T));
-      taken_[count_] = {graph_.places_.take(bytes), bytes};
-      graph_.check_capacity();
-      return graph_.full(taken_[count_++].first, s);
+      taken_[count_] = graph_.places_.take(s.size() * static_cast<std::int64_t>(sizeof(T)));
+      return graph_.full(taken_[count_++], s);
     }
 
    private:
     graph& graph_;
-    std::array<std::pair<std::int64_t, std::int64_t>, 2 * max_operands + 2> taken_;
+    std::array<int, 2 * max_operands + 2> taken_;
     std::size_t count_ = 0;
   };
   // What an operation reads of a slot.
@@ -405,23 +405,11 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
     slots_.push_back(s);
     return value(this, static_cast<int>(slots_.size()) - 1);
   }
-  void allocate(slot& s) {
-    s.offset = places_.take(bytes_of(s));
-    check_capacity();
-  }
-  void check_capacity() const {
-    require(mode_ == graph_mode::plan || places_.peak() <= capacity(),
-            "boot: a network needs {} bytes of activations where its plan found {}; its code must do the same at every "
-            "call of one batch size",
-            places_.peak(), capacity());
-  }
+  void allocate(slot& s) { s.place = places_.take(bytes_of(s)); }
   void retain(int id) { ++at(id).holders; }
   void release(int id) {
     slot& s = at(id);
-    if (--s.holders == 0 && s.offset >= 0) {
-      places_.give(s.offset, bytes_of(s));
-      s.offset = -1;
-    }
+    if (--s.holders == 0 && s.place >= 0) places_.give(std::exchange(s.place, -1));
   }
   void check_operand(int id) const {
     require(
@@ -454,7 +442,7 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
     copies in_full(*this);
     for (int k = 0; k < n.operands; ++k) prepare(n, k, c, in_full);
     slot& out = at(n.out);
-    if (out.external_gradient != nullptr || out.gradient_offset < 0) {
+    if (out.external_gradient != nullptr || out.gradient_place < 0) {
       c.out_gradient = {out.external_gradient, out.extents};
     } else {
       c.out_gradient = read_gradient(out, in_full);
@@ -465,19 +453,18 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
       n.run(n.op, device_, c);
       for (int k = 0; k < n.operands; ++k)
         if (const slot& s = at(n.in[static_cast<std::size_t>(k)]); s.narrow && c.wants(k))
-          write_narrow(s.gradient_offset, c.gradient[static_cast<std::size_t>(k)]);
+          write_narrow(s.gradient_place, c.gradient[static_cast<std::size_t>(k)]);
     }
     plan_.backward_flop += n.backward_flop;
-    if (out.gradient_offset >= 0) places_.give(out.gradient_offset, bytes_of(out));
-    out.gradient_offset = -1;
+    if (out.gradient_place >= 0) places_.give(std::exchange(out.gradient_place, -1));
   }
-  void write_narrow([[maybe_unused]] std::int64_t offset, [[maybe_unused]] const view<T, D>& from) const {
-    if constexpr (mixed) convert(device_, view<const T, D>(from), narrow(offset, from.extents()));
+  void write_narrow([[maybe_unused]] int place, [[maybe_unused]] const view<T, D>& from) const {
+    if constexpr (mixed) convert(device_, view<const T, D>(from), narrow(place, from.extents()));
   }
   // What a node saved of an operand.
   [[nodiscard]] view<T, D> needed(const node& n, std::size_t i, copies& in_full) {
     const slot& s = at(n.in[i]);
-    if (!(n.remakes & (1u << i)) || s.offset >= 0) return read(n.in[i], in_full);
+    if (!(n.remakes & (1u << i)) || s.place >= 0) return read(n.in[i], in_full);
     const view<T, D> made = in_full.take(s.extents);
     const node& maker = nodes_[static_cast<std::size_t>(s.maker)];
     copies operands(*this);
@@ -496,11 +483,11 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
     if constexpr (mixed) {
       if (s.narrow) {
         const view<T, D> copy = in_full.take(s.extents);
-        if (mode_ != graph_mode::plan) convert(device_, view<const A, D>(narrow(s.gradient_offset, s.extents)), copy);
+        if (mode_ != graph_mode::plan) convert(device_, view<const A, D>(narrow(s.gradient_place, s.extents)), copy);
         return copy;
       }
     }
-    return full(s.gradient_offset, s.extents);
+    return full(s.gradient_place, s.extents);
   }
   void forget(const node& n) {
     for (int k = 0; k < n.operands; ++k)
@@ -521,8 +508,7 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
     }
     c.accumulate[i] = s.has_gradient;
     if (!s.has_gradient) {
-      s.gradient_offset = places_.take(bytes_of(s));
-      check_capacity();
+      s.gradient_place = places_.take(bytes_of(s));
       s.has_gradient = true;
     }
     for (std::size_t j = 0; j < i; ++j)
@@ -533,7 +519,7 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
     if (c.accumulate[i]) {
       c.gradient[i] = read_gradient(s, in_full);
     } else {
-      c.gradient[i] = s.narrow ? in_full.take(s.extents) : full(s.gradient_offset, s.extents);
+      c.gradient[i] = s.narrow ? in_full.take(s.extents) : full(s.gradient_place, s.extents);
     }
   }
 
@@ -547,7 +533,7 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
   view<T, D> parameter_gradient_;
   std::vector<slot> slots_;
   std::vector<node> nodes_;
-  offset_allocator places_;
+  activation_arena places_;
   buffer<D> memory_;
   graph_plan plan_;
 };

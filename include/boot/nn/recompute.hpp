@@ -82,7 +82,7 @@ struct recomputation {
     if (g.mode_ == graph_mode::plan && g.is_result(before) && !g.is_result(now.id_)) g.plan_.result.push_back(now.id_);
     to.has_gradient = true;
     to.external_gradient = from.external_gradient;
-    to.gradient_offset = std::exchange(from.gradient_offset, -1);
+    to.gradient_place = std::exchange(from.gradient_place, -1);
   }
 };
 }  // namespace detail

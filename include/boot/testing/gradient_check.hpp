@@ -181,10 +181,10 @@ template <Device D, class Network, class Code>
     if (n > 0) copy_from_host(dev, values.data(), arena.value(static_cast<int>(p)).data(), n * sizeof(double));
   }
   graph_type recorded, inference;
-  recorded.reserve(dev, graph_type{}.plan(dev, true, arena.layout(), code).bytes);
-  inference.reserve(dev, graph_type{}.plan(dev, false, arena.layout(), code).bytes);
+  const graph_plan to_record = graph_type().plan(dev, true, arena.layout(), code);
+  const graph_plan to_infer = graph_type().plan(dev, false, arena.layout(), code);
   fill_zero(dev, arena.gradient());
-  recorded.begin(dev, graph_mode::recorded, arena.layout(), arena.values(), arena.gradient());
+  recorded.begin(dev, to_record, arena.layout(), arena.values(), arena.gradient());
   {
     const auto root = code(recorded);
     std::vector<double> slope;
@@ -195,7 +195,7 @@ template <Device D, class Network, class Code>
   return compare_gradient(
       dev, arena,
       [&] {
-        inference.begin(dev, graph_mode::inference, arena.layout(), arena.values(), {});
+        inference.begin(dev, to_infer, arena.layout(), arena.values(), {});
         const auto root = code(inference);
         return random_loss(to_host(dev, inference.data(root)), options.seed, nullptr);
       },

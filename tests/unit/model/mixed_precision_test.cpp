@@ -104,7 +104,7 @@ TEST_CASE("bf16 activations: the same bits for any number of threads, recomputed
     return model.plan(dev, 64, boot::no_condition{}, true, true, false).bytes;
   };
   const full exact(dev, network(), {boot::prediction_kind::v}, 6);
-  CHECK(static_cast<double>(bytes(m)) < 0.7 * static_cast<double>(bytes(exact)));
+  CHECK(static_cast<double>(bytes(m)) < 0.8 * static_cast<double>(bytes(exact)));
   CHECK(bytes(again) < bytes(m));
 }
 

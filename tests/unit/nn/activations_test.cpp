@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // GELU, GEGLU, sums per channel and Fourier features against float64 loops: accuracy, gradients, threads, errors.
 #include "support/catch.hpp"
+#include "unit/nn/arrays.hpp"
 
-#include <boot/core/random.hpp>
 #include <boot/nn/activations.hpp>
 #include <boot/nn/cpu/activations.hpp>
 #include <boot/nn/cpu/operations.hpp>
@@ -18,6 +18,9 @@
 namespace {
 
 using boot::shape;
+using boot::testing::in;
+using boot::testing::out;
+using boot::testing::poisoned;
 using Catch::Matchers::ContainsSubstring;
 const boot::cpu dev;
 constexpr double pi = 3.14159265358979323846;
@@ -25,23 +28,7 @@ constexpr float infinite = std::numeric_limits<float>::infinity();
 
 template <class T>
 std::vector<T> numbers(std::int64_t n, std::uint64_t what, double size = 1) {
-  std::vector<T> v(static_cast<std::size_t>(n));
-  for (std::size_t i = 0; i < v.size(); ++i)
-    v[i] =
-        static_cast<T>(size * static_cast<double>(boot::normal(boot::counter_key{10, boot::stream::test, what}, 0, i)));
-  return v;
-}
-template <class T>
-std::vector<T> poisoned(std::int64_t n) {
-  return std::vector<T>(static_cast<std::size_t>(n), std::numeric_limits<T>::quiet_NaN());
-}
-template <class T>
-boot::view<T, boot::cpu> view(std::vector<T>& v, const shape& s) {
-  return {v.data(), s};
-}
-template <class T>
-boot::view<const T, boot::cpu> in(const std::vector<T>& v, const shape& s) {
-  return {v.data(), s};
+  return boot::testing::normal_numbers<T>(n, 10, what, size);
 }
 // Largest difference; a NaN is infinitely far.
 template <class T>
@@ -88,10 +75,10 @@ TEST_CASE("GELU in float: a few ulp where it is not tiny, right at the ends", "[
   std::vector<float> x(static_cast<std::size_t>(n)), one(x.size(), 1.0f);
   for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(static_cast<double>(i) * 2.5e-4 - 15);
   std::vector<float> y = poisoned<float>(n), slope = y, by_tanh = y, tanh_slope = y;
-  boot::gelu_forward(dev, in(x, {n}), view(y, {n}));
-  boot::gelu_backward(dev, in(x, {n}), in(one, {n}), view(slope, {n}), false);
-  boot::gelu_tanh_forward(dev, in(x, {n}), view(by_tanh, {n}));
-  boot::gelu_tanh_backward(dev, in(x, {n}), in(one, {n}), view(tanh_slope, {n}), false);
+  boot::gelu_forward(dev, in(x, {n}), out(y, {n}));
+  boot::gelu_backward(dev, in(x, {n}), in(one, {n}), out(slope, {n}), false);
+  boot::gelu_tanh_forward(dev, in(x, {n}), out(by_tanh, {n}));
+  boot::gelu_tanh_backward(dev, in(x, {n}), in(one, {n}), out(tanh_slope, {n}), false);
   double ulp = 0, ulp_tanh = 0, off = 0, off_tanh = 0;
   for (std::size_t i = 0; i < x.size(); ++i) {
     const double v = static_cast<double>(x[i]);
@@ -111,11 +98,11 @@ TEST_CASE("GELU in float: a few ulp where it is not tiny, right at the ends", "[
   const std::vector<double> limits{0, 0, 0, static_cast<double>(1e30f), static_cast<double>(infinite)};
   for (const bool exact : {true, false}) {
     if (exact) {
-      boot::gelu_forward(dev, in(ends, {5}), view(to, {5}));
-      boot::gelu_backward(dev, in(ends, {5}), in(one, {5}), view(back, {5}), false);
+      boot::gelu_forward(dev, in(ends, {5}), out(to, {5}));
+      boot::gelu_backward(dev, in(ends, {5}), in(one, {5}), out(back, {5}), false);
     } else {
-      boot::gelu_tanh_forward(dev, in(ends, {5}), view(to, {5}));
-      boot::gelu_tanh_backward(dev, in(ends, {5}), in(one, {5}), view(back, {5}), false);
+      boot::gelu_tanh_forward(dev, in(ends, {5}), out(to, {5}));
+      boot::gelu_tanh_backward(dev, in(ends, {5}), in(one, {5}), out(back, {5}), false);
     }
     for (std::size_t i = 0; i < 5; ++i) CHECK(static_cast<double>(to[i]) == limits[i]);
     CHECK(back == std::vector<float>{0, 0, 0.5f, 1, 1});
@@ -132,12 +119,12 @@ TEMPLATE_TEST_CASE("GELU, GELU by tanh and GEGLU, written and added", "[nn][acti
     const auto start = [&] { return accumulate ? std::vector<T>(x.size(), T{1}) : poisoned<T>(2 * n); };
     std::vector<T> y = poisoned<T>(2 * n), z = y, gated = poisoned<T>(n), dx = start(), dz = start(), dg = start();
     const boot::cpu on{2};
-    boot::gelu_forward(on, in(x, s), view(y, s));
-    boot::gelu_backward(on, in(x, s), in(dy, s), view(dx, s), accumulate);
-    boot::gelu_tanh_forward(on, in(x, s), view(z, s));
-    boot::gelu_tanh_backward(on, in(x, s), in(dy, s), view(dz, s), accumulate);
-    boot::geglu_forward(on, in(x, {1, 2 * n}), view(gated, half));
-    boot::geglu_backward(on, in(x, {1, 2 * n}), in(dy, half), view(dg, {1, 2 * n}), accumulate);
+    boot::gelu_forward(on, in(x, s), out(y, s));
+    boot::gelu_backward(on, in(x, s), in(dy, s), out(dx, s), accumulate);
+    boot::gelu_tanh_forward(on, in(x, s), out(z, s));
+    boot::gelu_tanh_backward(on, in(x, s), in(dy, s), out(dz, s), accumulate);
+    boot::geglu_forward(on, in(x, {1, 2 * n}), out(gated, half));
+    boot::geglu_backward(on, in(x, {1, 2 * n}), in(dy, half), out(dg, {1, 2 * n}), accumulate);
     std::vector<double> wy, wz, wx, wt, ws(static_cast<std::size_t>(n)), wg(x.size());
     for (std::size_t i = 0; i < x.size(); ++i) {
       const double v = static_cast<double>(x[i]), g = static_cast<double>(dy[i]);
@@ -172,8 +159,8 @@ TEMPLATE_TEST_CASE("add_channels: the sum at every position and the sums back", 
       const auto x = numbers<T>(s.size(), 1), e = numbers<T>(rows * channels, 2);
       std::vector<T> y = poisoned<T>(s.size());
       std::vector<T> sums = accumulate ? std::vector<T>(e.size(), T{1}) : poisoned<T>(rows * channels);
-      boot::add_channels_forward(boot::cpu{2}, in(x, s), in(e, {rows, channels}), view(y, s));
-      boot::channel_sums(boot::cpu{2}, in(x, s), view(sums, {rows, channels}), accumulate);
+      boot::add_channels_forward(boot::cpu{2}, in(x, s), in(e, {rows, channels}), out(y, s));
+      boot::channel_sums(boot::cpu{2}, in(x, s), out(sums, {rows, channels}), accumulate);
       std::vector<double> wanted(x.size()), total(e.size(), accumulate ? 1 : 0);
       for (std::int64_t i = 0; i < s.size(); ++i) {
         const auto k = static_cast<std::size_t>(i);
@@ -220,8 +207,7 @@ TEST_CASE("Fourier features: sines and cosines of log t, once for a uniform time
   for (const bool uniform : {false, true}) {
     when.uniform = uniform;
     graph g;
-    g.reserve(dev, graph{}.plan(dev, true, a.layout(), code).bytes);
-    g.begin(dev, boot::graph_mode::recorded, a.layout(), a.values(), a.gradient());
+    g.begin(dev, graph{}.plan(dev, true, a.layout(), code), a.layout(), a.values(), a.gradient());
     const auto y = code(g);
     REQUIRE(y.extents() == shape{uniform ? 1 : 3, 6});
     const auto got = boot::to_host(dev, g.data(y));
@@ -238,8 +224,7 @@ TEST_CASE("Fourier features: sines and cosines of log t, once for a uniform time
   const std::vector<double> zero{0};
   when = {{zero.data(), {1}}, {zero.data(), {1}}, {}, true};
   graph g;
-  g.reserve(dev, graph{}.plan(dev, false, a.layout(), code).bytes);
-  g.begin(dev, boot::graph_mode::inference, a.layout(), a.values(), {});
+  g.begin(dev, graph{}.plan(dev, false, a.layout(), code), a.layout(), a.values(), {});
   if (logarithm) CHECK_THROWS_WITH(code(g), ContainsSubstring("logarithm of 0"));
   if (!logarithm) CHECK_NOTHROW(code(g));
 }
@@ -252,12 +237,12 @@ TEST_CASE("activations: the same bits for 1, 2 and 3 threads", "[nn][activations
     const boot::cpu on{threads};
     std::vector<float> y = poisoned<float>(s.size()), dx = y, gated = poisoned<float>(s.size() / 2), dg = y;
     std::vector<float> sums = poisoned<float>(rows.size()), sum = poisoned<float>(24);
-    boot::gelu_forward(on, in(x, s), view(y, s));
-    boot::gelu_backward(on, in(x, s), in(dy, s), view(dx, s), false);
-    boot::geglu_forward(on, in(x, {15000, 24}), view(gated, half));
-    boot::geglu_backward(on, in(x, {15000, 24}), in(dy, half), view(dg, {15000, 24}), false);
-    boot::channel_sums(on, in(x, s), view(sums, rows), false);
-    boot::channel_sums(on, in(x, s), view(sum, {1, 24}), false);
+    boot::gelu_forward(on, in(x, s), out(y, s));
+    boot::gelu_backward(on, in(x, s), in(dy, s), out(dx, s), false);
+    boot::geglu_forward(on, in(x, {15000, 24}), out(gated, half));
+    boot::geglu_backward(on, in(x, {15000, 24}), in(dy, half), out(dg, {15000, 24}), false);
+    boot::channel_sums(on, in(x, s), out(sums, rows), false);
+    boot::channel_sums(on, in(x, s), out(sum, {1, 24}), false);
     for (const auto* part : {&dx, &gated, &dg, &sums, &sum}) y.insert(y.end(), part->begin(), part->end());
     all.push_back(std::move(y));
   }

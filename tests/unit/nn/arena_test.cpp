@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// offset_allocator against a plain list of ranges: no overlap, first fit, coalescing, and the peak it promises.
+// activation_arena: ranges that are held at once never overlap, nearly nothing is lost, and strays are stopped.
 #include "support/catch.hpp"
 
 #include <boot/core/random.hpp>
@@ -7,80 +7,111 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <map>
+#include <utility>
 #include <vector>
 
 namespace {
 
-std::int64_t rounded(std::int64_t bytes) { return (std::max<std::int64_t>(bytes, 1) + 127) / 128 * 128; }
+using Catch::Matchers::ContainsSubstring;
+constexpr std::int64_t unit = boot::activation_plan::alignment;
 
-// The lowest gap that is large enough, found by walking all live ranges.
-std::int64_t first_fit(const std::map<std::int64_t, std::int64_t>& live, std::int64_t bytes) {
-  std::int64_t at = 0;
-  for (const auto& [offset, size] : live) {
-    if (offset - at >= bytes) return at;
-    at = offset + size;
+// A random run: takes (bytes >= 0) and gives (~index of the take).
+std::vector<std::int64_t> random_run(std::uint64_t seed, std::uint64_t length) {
+  std::vector<std::int64_t> run, held;
+  const boot::counter_key key{seed, boot::stream::test, 0};
+  std::int64_t taken = 0;
+  for (std::uint64_t i = 0; i < length; ++i) {
+    if (held.empty() || boot::uniform_index(100, key, i, 0) < (i % 200 < 100 ? 60U : 40U)) {
+      run.push_back(boot::uniform_index(boot::uniform_index(2, key, i, 3) == 0 ? 300 : 9000, key, i, 1));
+      held.push_back(taken++);
+    } else {
+      const auto which = held.begin() + boot::uniform_index(static_cast<std::uint32_t>(held.size()), key, i, 2);
+      run.push_back(~*which);
+      held.erase(which);
+    }
   }
-  return at;
+  return run;
+}
+
+void repeat(boot::activation_arena& a, const std::vector<std::int64_t>& run) {
+  for (const std::int64_t r : run) {
+    if (r >= 0) {
+      static_cast<void>(a.take(r));
+    } else {
+      a.give(static_cast<int>(~r));
+    }
+  }
 }
 
 }  // namespace
 
-TEST_CASE("random takes and gives agree with a naive first fit", "[nn][arena]") {
+TEST_CASE("ranges that are held at once never overlap, and the block is hardly larger than what is held",
+          "[nn][arena]") {
   const std::uint64_t seed = GENERATE(range(std::uint64_t{1}, std::uint64_t{9}));
-  boot::offset_allocator places;
-  std::map<std::int64_t, std::int64_t> live;  // offset, rounded bytes
-  std::vector<std::pair<std::int64_t, std::int64_t>> held;
-  std::int64_t peak = 0;
-  const boot::counter_key key{seed, boot::stream::test, 0};
-  for (std::uint64_t i = 0; i < 3000; ++i) {
-    const bool take = held.empty() || boot::uniform_index(100, key, i, 0) < (i % 1000 < 500 ? 60U : 40U);
-    if (take) {
-      const std::int64_t bytes = boot::uniform_index(3000, key, i, 1);
-      const std::int64_t expected = first_fit(live, rounded(bytes));
-      const std::int64_t offset = places.take(bytes);
-      REQUIRE(offset == expected);
-      REQUIRE(offset % boot::offset_allocator::alignment == 0);
-      live[offset] = rounded(bytes);
-      held.emplace_back(offset, bytes);
-      peak = std::max(peak, live.rbegin()->first + live.rbegin()->second);
+  const auto run = random_run(seed, 800);
+  boot::activation_arena a;
+  a.record();
+  repeat(a, run);
+  const auto plan = a.packed();
+  a.follow(plan);
+  struct held_range {
+    int number;
+    std::int64_t begin, end;
+  };
+  std::vector<held_range> held;
+  std::int64_t need = 0;
+  for (const std::int64_t r : run) {
+    if (r >= 0) {
+      const int k = a.take(r);
+      const std::int64_t begin = a.offset(k), end = begin + std::max<std::int64_t>(r, 1);
+      REQUIRE(begin % unit == 0);
+      REQUIRE(begin >= 0);
+      REQUIRE(end <= plan->bytes);
+      for (const auto& h : held) REQUIRE((end <= h.begin || h.end <= begin));
+      held.push_back({k, begin, end});
     } else {
-      const std::size_t which = boot::uniform_index(static_cast<std::uint32_t>(held.size()), key, i, 2);
-      places.give(held[which].first, held[which].second);
-      live.erase(held[which].first);
-      held.erase(held.begin() + static_cast<std::ptrdiff_t>(which));
+      std::erase_if(held, [&](const held_range& h) { return h.number == static_cast<int>(~r); });
+      a.give(static_cast<int>(~r));
     }
-    REQUIRE(places.peak() == peak);
+    std::int64_t now = 0;
+    for (const auto& h : held) now += (h.end - h.begin + unit - 1) / unit * unit;
+    need = std::max(need, now);
   }
-  // All given back in any order, the next range starts at 0 again.
-  while (!held.empty()) {
-    places.give(held.back().first, held.back().second);
-    held.pop_back();
-  }
-  CHECK(places.take(peak) == 0);
-  CHECK(places.peak() == peak);
+  CHECK(plan->bytes >= need);
+  CHECK(static_cast<double>(plan->bytes) < 1.2 * static_cast<double>(need));
 }
 
-TEST_CASE("neighbouring free ranges become one, on either side", "[nn][arena]") {
-  boot::offset_allocator places;
-  const std::int64_t a = places.take(128), b = places.take(128), c = places.take(128), d = places.take(128);
-  places.give(a, 128);
-  places.give(c, 128);
-  CHECK(places.take(256) == 512);  // neither hole is large enough
-  places.give(b, 128);
-  CHECK(places.take(384) == a);
-  CHECK(places.peak() == 768);
-  CHECK(d == 384);
+TEST_CASE("a long range does not pin down the ones around it", "[nn][arena]") {
+  // First come, first placed would leave a hole behind `a` that `c` does not fit in.
+  boot::activation_arena a;
+  a.record();
+  repeat(a, {200, 100, ~0, 300, ~2, 128, ~1, ~3});
+  CHECK(a.packed()->bytes == 3 * unit + unit);
 }
 
-TEST_CASE("the end shrinks back, nothing is ever of size 0, and clear() keeps the peak", "[nn][arena]") {
-  boot::offset_allocator places;
-  const std::int64_t a = places.take(0), b = places.take(1);
-  CHECK(b == a + 128);
-  places.give(b, 1);
-  CHECK(places.take(1000) == b);
-  CHECK(places.peak() == 128 + 1024);
-  places.clear();
-  CHECK(places.peak() == 128 + 1024);
-  CHECK(places.take(64) == 0);
+TEST_CASE("a run that strays from its plan is stopped at the next range it takes", "[nn][arena]") {
+  boot::activation_arena a;
+  a.record();
+  repeat(a, {1000, 500, ~0, 1000, ~1, ~2});
+  const auto plan = a.packed();
+  const auto follow = [&](const std::vector<std::int64_t>& run) {
+    a.follow(plan);
+    repeat(a, run);
+  };
+  CHECK_NOTHROW(follow({1000, 500, ~0, 1000, ~1, ~2}));
+  CHECK_NOTHROW(follow({1000, 500, ~0, 1000, ~2, ~1}));  // nothing is taken any more
+  CHECK_THROWS_WITH(follow({1001 + unit}), ContainsSubstring("at range 0 of 3"));
+  CHECK_THROWS_WITH(follow({1000, 500, 1000}), ContainsSubstring("must do the same at every call"));  // held for longer
+  CHECK_THROWS_WITH(follow({1000, 500, ~1, 1000}), ContainsSubstring("at range 2 of 3"));             // the other one
+  CHECK_THROWS_WITH(follow({1000, 500, ~0, 1000, ~1, ~2, 8}), ContainsSubstring("at range 3 of 3"));
+  CHECK_NOTHROW(follow({1000, 500, ~0, 1000, ~1, ~2}));  // the next run knows nothing of it
+}
+
+TEST_CASE("an arena that nothing is taken from needs nothing", "[nn][arena]") {
+  boot::activation_arena a;
+  a.record();
+  CHECK(a.packed()->bytes == 0);
+  a.record();
+  repeat(a, {0, 1});
+  CHECK(a.packed()->bytes == 2 * unit);  // even a range of nothing has a place of its own
 }

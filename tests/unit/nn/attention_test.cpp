@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Attention against plain float64 loops: blocks and their edges, heads, masks, shared contexts, gradients, threads.
 #include "support/catch.hpp"
+#include "unit/nn/arrays.hpp"
 
-#include <boot/core/random.hpp>
 #include <boot/kernel/cpu/for_each.hpp>
 #include <boot/nn/attention.hpp>
 #include <boot/nn/cpu/attention.hpp>
@@ -20,6 +20,9 @@
 
 namespace {
 
+using boot::testing::in;
+using boot::testing::out;
+using boot::testing::poisoned;
 using Catch::Matchers::ContainsSubstring;
 using graph = boot::graph<double, boot::cpu>;
 using arena = boot::parameter_arena<double, boot::cpu>;
@@ -40,24 +43,7 @@ std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
 
 template <class T>
 std::vector<T> numbers(std::int64_t n, std::uint64_t what, double factor = 1) {
-  std::vector<T> v(at(n));
-  for (std::size_t i = 0; i < v.size(); ++i)
-    v[i] = static_cast<T>(factor *
-                          static_cast<double>(boot::normal(boot::counter_key{4, boot::stream::test, what}, 0, i)));
-  return v;
-}
-template <class T>
-std::vector<T> poisoned(std::int64_t n) {
-  return std::vector<T>(at(n), std::numeric_limits<T>::quiet_NaN());
-}
-template <class T>
-boot::view<const T, boot::cpu> in(const std::vector<T>& v, const boot::shape& s) {
-  return {v.data(), s};
-}
-// An empty vector stands for a gradient nobody wants.
-template <class T>
-boot::view<T, boot::cpu> out(std::vector<T>& v, const boot::shape& s) {
-  return {v.empty() ? nullptr : v.data(), s};
+  return boot::testing::normal_numbers<T>(n, 4, what, factor);
 }
 // Every second sample keeps some tokens, the first keeps none when there are several.
 bytes some_tokens(const sizes& s) {
@@ -396,8 +382,7 @@ TEST_CASE("attention layer: names, bias, context, mask and gradients", "[nn][att
   const auto output = [&](const boot::view<const std::uint8_t, boot::cpu>& m) {
     const code c = [&](graph& g) { return cross.layer(g, g(cross.x), g(cross.context), m); };
     graph g;
-    g.reserve(dev, graph{}.plan(dev, false, values.layout(), c).bytes);
-    g.begin(dev, boot::graph_mode::inference, values.layout(), values.values(), {});
+    g.begin(dev, graph{}.plan(dev, false, values.layout(), c), values.layout(), values.values(), {});
     const auto y = c(g);
     return boot::to_host(dev, g.data(y));
   };

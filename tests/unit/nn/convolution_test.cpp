@@ -2,8 +2,8 @@
 // Convolution against plain float64 loops: kernels, strides, paddings, odd sizes, edges of tiles, bands and slices,
 // thread counts, gradients through a graph, and the errors.
 #include "support/catch.hpp"
+#include "unit/nn/arrays.hpp"
 
-#include <boot/core/random.hpp>
 #include <boot/nn/convolution.hpp>
 #include <boot/nn/cpu/convolution.hpp>
 #include <boot/testing/gradient_check.hpp>
@@ -20,6 +20,8 @@ namespace {
 
 using boot::conv_padding;
 using boot::shape;
+using boot::testing::in;
+using boot::testing::out;
 using Catch::Matchers::ContainsSubstring;
 
 struct problem {
@@ -35,24 +37,12 @@ struct problem {
 
 template <class T>
 std::vector<T> numbers(const shape& s, std::uint64_t what) {
-  std::vector<T> v(static_cast<std::size_t>(s.size()));
-  for (std::size_t i = 0; i < v.size(); ++i)
-    v[i] = static_cast<T>(boot::normal(boot::counter_key{8, boot::stream::test, what}, 0, i));
-  return v;
+  return boot::testing::normal_numbers<T>(s.size(), 8, what);
 }
 // What a result starts from: poison when it must not be read, numbers when it must be added to.
 template <class T>
 std::vector<T> start(const shape& s, bool accumulate) {
-  return accumulate ? numbers<T>(s, 77)
-                    : std::vector<T>(static_cast<std::size_t>(s.size()), std::numeric_limits<T>::quiet_NaN());
-}
-template <class T>
-boot::view<T, boot::cpu> view(std::vector<T>& v, const shape& s) {
-  return {v.data(), s};
-}
-template <class T>
-boot::view<const T, boot::cpu> in(const std::vector<T>& v, const shape& s) {
-  return {v.data(), s};
+  return accumulate ? numbers<T>(s, 77) : boot::testing::poisoned<T>(s.size());
 }
 template <class T>
 std::vector<double> wide(const std::vector<T>& v, bool zero = false) {
@@ -109,10 +99,10 @@ outcome<T> run(const problem& p, const boot::cpu& dev, bool accumulate) {
   const auto x = numbers<T>(p.x(), 1), w = numbers<T>(p.weight(), 2), b = numbers<T>({p.out}, 3),
              dy = numbers<T>(p.y(), 4);
   outcome<T> r{start<T>(p.y(), false), start<T>(p.x(), accumulate), start<T>(p.weight(), accumulate)};
-  boot::conv2d_forward(dev, in(x, p.x()), in(w, p.weight()), b.data(), p.stride, p.before(), view(r.y, p.y()));
-  boot::conv2d_input_gradient(dev, in(dy, p.y()), in(w, p.weight()), p.stride, p.before(), view(r.dx, p.x()),
+  boot::conv2d_forward(dev, in(x, p.x()), in(w, p.weight()), b.data(), p.stride, p.before(), out(r.y, p.y()));
+  boot::conv2d_input_gradient(dev, in(dy, p.y()), in(w, p.weight()), p.stride, p.before(), out(r.dx, p.x()),
                               accumulate);
-  boot::conv2d_weight_gradient(dev, in(dy, p.y()), in(x, p.x()), p.stride, p.before(), view(r.dw, p.weight()),
+  boot::conv2d_weight_gradient(dev, in(dy, p.y()), in(x, p.x()), p.stride, p.before(), out(r.dw, p.weight()),
                                accumulate);
   return r;
 }
@@ -192,8 +182,8 @@ TEST_CASE("a convolution without a bias, and of an empty batch", "[nn][convoluti
   const std::vector<double> zero(3);
   const boot::cpu dev{1};
   const double* const none = nullptr;
-  boot::conv2d_forward(dev, in(x, p.x()), in(w, p.weight()), zero.data(), 1, 1, view(y, p.y()));
-  boot::conv2d_forward(dev, in(x, p.x()), in(w, p.weight()), none, 1, 1, view(plain, p.y()));
+  boot::conv2d_forward(dev, in(x, p.x()), in(w, p.weight()), zero.data(), 1, 1, out(y, p.y()));
+  boot::conv2d_forward(dev, in(x, p.x()), in(w, p.weight()), none, 1, 1, out(plain, p.y()));
   CHECK(plain == y);
   for (const std::int64_t k : {1, 3}) {
     const problem empty{0, 3, 3, 2, 3, k};
@@ -201,7 +191,7 @@ TEST_CASE("a convolution without a bias, and of an empty batch", "[nn][convoluti
     for (const bool accumulate : {false, true}) {
       auto dw = start<double>(empty.weight(), accumulate);
       boot::conv2d_weight_gradient(dev, in(nothing, empty.y()), in(nothing, empty.x()), 1, empty.before(),
-                                   view(dw, empty.weight()), accumulate);
+                                   out(dw, empty.weight()), accumulate);
       CHECK(off(dw, accumulate ? wide(numbers<double>(empty.weight(), 77)) : wide(dw, true)) == 0);
     }
   }
@@ -259,8 +249,7 @@ TEST_CASE("frozen weights and an input that wants no gradient are left alone", "
   a.initialize(dev, 1);
   graph g;
   const auto code = [&n](graph& q) { return n.conv(q, q(n.x)); };
-  g.reserve(dev, graph{}.plan(dev, true, a.layout(), code).bytes);
-  g.begin(dev, boot::graph_mode::recorded, a.layout(), a.values(), a.gradient());
+  g.begin(dev, graph{}.plan(dev, true, a.layout(), code), a.layout(), a.values(), a.gradient());
   const auto y = code(g);
   const std::vector<double> ones(48, 1.0);
   g.backward(y, in(ones, y.extents()));

@@ -45,8 +45,7 @@ template <class Network, class Code>
 std::vector<double> run(Network& n, arena& a, const Code& code) {
   static_cast<void>(n);
   graph g;
-  g.reserve(dev, graph{}.plan(dev, false, a.layout(), code).bytes);
-  g.begin(dev, boot::graph_mode::inference, a.layout(), a.values(), {});
+  g.begin(dev, graph{}.plan(dev, false, a.layout(), code), a.layout(), a.values(), {});
   const auto y = code(g);
   return boot::to_host(dev, g.data(y));
 }

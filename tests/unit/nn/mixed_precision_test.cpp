@@ -108,8 +108,7 @@ struct rig {
     const boot::graph_plan plan = graph().plan(dev, recorded, arena.layout(), whole);
     boot::fill_zero(dev, arena.gradient());
     graph g;
-    g.reserve(dev, plan.bytes);
-    g.begin(dev, mode, arena.layout(), arena.values(), arena.gradient(), plan.result);
+    g.begin(dev, plan, arena.layout(), arena.values(), arena.gradient());
     const auto y = whole(g);
     std::vector<float> all = boot::to_host(dev, g.data(y));
     if (recorded) {

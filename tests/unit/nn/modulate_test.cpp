@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Modulation, gates, the layer norm without weights and channel slices against plain loops, and their gradients.
 #include "support/catch.hpp"
+#include "unit/nn/arrays.hpp"
 
-#include <boot/core/random.hpp>
 #include <boot/kernel/cpu/for_each.hpp>
 #include <boot/nn/cpu/modulate.hpp>
 #include <boot/nn/layers.hpp>
@@ -20,6 +20,9 @@
 
 namespace {
 
+using boot::testing::in;
+using boot::testing::out;
+using boot::testing::poisoned;
 using Catch::Matchers::ContainsSubstring;
 using graph = boot::graph<double, boot::cpu>;
 using code = std::function<graph::value(graph&)>;
@@ -28,23 +31,7 @@ const boot::cpu dev;
 std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
 template <class T>
 std::vector<T> numbers(std::int64_t n, std::uint64_t what, double offset = 0) {
-  std::vector<T> v(at(n));
-  for (std::size_t i = 0; i < v.size(); ++i)
-    v[i] = static_cast<T>(offset +
-                          static_cast<double>(boot::normal(boot::counter_key{6, boot::stream::test, what}, 0, i)));
-  return v;
-}
-template <class T>
-std::vector<T> poisoned(std::int64_t n) {
-  return std::vector<T>(at(n), std::numeric_limits<T>::quiet_NaN());
-}
-template <class T>
-boot::view<const T, boot::cpu> in(const std::vector<T>& v, const boot::shape& s) {
-  return {v.data(), s};
-}
-template <class T>
-boot::view<T, boot::cpu> out(std::vector<T>& v, const boot::shape& s) {
-  return {v.data(), s};
+  return boot::testing::normal_numbers<T>(n, 6, what, 1, offset);
 }
 // Largest difference in units of T's precision at the size of the largest wanted number; infinite for a NaN.
 template <class T>

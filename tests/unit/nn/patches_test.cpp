@@ -29,8 +29,7 @@ std::vector<T> run(const boot::cpu& on, const std::vector<T>& x, const boot::sha
   const auto all = [&](graph& g) { return code(g, g.input({x.data(), extents})); };
   const boot::parameter_layout none;
   graph g;
-  g.reserve(on, graph{}.plan(on, false, none, all).bytes);
-  g.begin(on, boot::graph_mode::inference, none, {}, {});
+  g.begin(on, graph{}.plan(on, false, none, all), none, {}, {});
   const auto y = all(g);
   if (result != nullptr) *result = y.extents();
   return boot::to_host(on, g.data(y));

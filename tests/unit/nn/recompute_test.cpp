@@ -124,7 +124,7 @@ struct rig {
   boot::parameter_arena<T, boot::cpu> arena;
   std::vector<T> x, slope;
   std::int64_t batch;
-  std::vector<int> result;  // of the last plan
+  boot::graph_plan last;  // plan
 
   explicit rig(std::int64_t n) : arena(dev, boot::parameter_layout(net)), batch(n) {
     arena.initialize(dev, 3);
@@ -136,11 +136,10 @@ struct rig {
     const auto p = graph().plan(dev, recorded, arena.layout(), [this](graph& q) {
       return net(q, q.input(boot::view<const T, boot::cpu>(nullptr, {batch, 6})));
     });
-    result = p.result;
-    return p;
+    return last = p;
   }
-  typename graph::value forward(graph& g, graph_mode mode) {
-    g.begin(dev, mode, arena.layout(), arena.values(), arena.gradient(), result);
+  typename graph::value forward(graph& g) {
+    g.begin(dev, last, arena.layout(), arena.values(), arena.gradient());
     return net(g, g.input(boot::view<const T, boot::cpu>(x.data(), {batch, 6})));
   }
   void backward(graph& g, const typename graph::value& y) { g.backward(y, {slope.data(), {batch, width}}); }
@@ -148,8 +147,8 @@ struct rig {
   std::vector<T> run(kind how) {
     boot::fill_zero(dev, arena.gradient());
     graph g;
-    g.reserve(dev, plan(how).bytes);
-    const auto y = forward(g, graph_mode::recorded);
+    static_cast<void>(plan(how));
+    const auto y = forward(g);
     std::vector<T> all = boot::to_host(dev, g.data(y));
     backward(g, y);
     for (const T v : boot::to_host(dev, arena.gradient())) all.push_back(v);
@@ -190,13 +189,12 @@ TEMPLATE_TEST_CASE("recomputed blocks fit exactly what was planned, and keep the
     const std::int64_t plain = r.plan(kind::plain).bytes;
     const boot::graph_plan plan = r.plan(k);
     CHECK(plan.bytes < plain);
-    graph tight;
-    tight.reserve(dev, plan.bytes);
-    for (int i = 0; i < 2; ++i) CHECK_NOTHROW(r.backward(tight, r.forward(tight, graph_mode::recorded)));
-    graph small;
-    small.reserve(dev, plan.bytes - boot::offset_allocator::alignment);
-    CHECK_THROWS_WITH(r.backward(small, r.forward(small, graph_mode::recorded)),
-                      ContainsSubstring("must do the same at every call"));
+    graph g;
+    for (int i = 0; i < 2; ++i) CHECK_NOTHROW(r.backward(g, r.forward(g)));
+    CHECK(g.capacity() == plan.bytes);
+    static_cast<void>(r.plan(kind::plain));
+    r.net.how = k;
+    CHECK_THROWS_WITH(r.backward(g, r.forward(g)), ContainsSubstring("must do the same at every call"));
   }
   CHECK(r.plan(kind::switched_off).bytes == r.plan(kind::plain).bytes);
   CHECK(r.plan(kind::nested, false).bytes == r.plan(kind::plain, false).bytes);
@@ -223,8 +221,8 @@ TEST_CASE("several recomputed tapes are alive at once", "[nn][recompute]") {
     std::vector<graph::value> roots;
     for (int i = 0; i < 3; ++i) {
       graphs.push_back(std::make_unique<graph>());
-      graphs.back()->reserve(dev, r.plan(k).bytes);
-      roots.push_back(r.forward(*graphs.back(), graph_mode::recorded));
+      static_cast<void>(r.plan(k));
+      roots.push_back(r.forward(*graphs.back()));
     }
     for (const std::size_t i : {1U, 2U, 0U}) r.backward(*graphs[i], roots[i]);
     sums.push_back(boot::to_host(dev, r.arena.gradient()));
@@ -290,53 +288,53 @@ TEST_CASE("a block may let go of an operand that was moved in", "[nn][recompute]
 
 TEST_CASE("blocks that are no blocks, and wrong ones", "[nn][recompute]") {
   rig<double> r(2);
-  rig<double>::graph g;
-  g.reserve(dev, 1 << 16);
   using graph = rig<double>::graph;
   using value = graph::value;
-  const auto start = [&] {
-    g.begin(dev, graph_mode::recorded, r.arena.layout(), r.arena.values(), r.arena.gradient());
-    return r.net.first(g, g.input(boot::view<const double, boot::cpu>(r.x.data(), {2, 6})));
-  };
-  const auto gradient = [&](const value& y) {
+  graph g;
+  const auto gradient = [&](const auto& code) {
+    const auto whole = [&](graph& q) {
+      return code(q, r.net.first(q, q.input(boot::view<const double, boot::cpu>(r.x.data(), {2, 6}))));
+    };
+    g.begin(dev, g.plan(dev, true, r.arena.layout(), whole), r.arena.layout(), r.arena.values(), r.arena.gradient());
     boot::fill_zero(dev, r.arena.gradient());
-    r.backward(g, y);
+    r.backward(g, whole(g));
     return boot::to_host(dev, r.arena.gradient());
   };
-  const auto expected = gradient(boot::silu(g, start()));
-  {  // an operand handed through stays what it is; a block may have no operand and may give a leaf
-    const auto h = start();
-    const auto same = recompute(
-        g, [](graph&, const value& a) { return a; }, h);
-    CHECK(g.data(same).data() == g.data(h).data());
-    CHECK(gradient(boot::silu(g, same)) == expected);
-  }
-  {
-    const auto h = boot::silu(g, start());
-    const auto leaf = recompute(g, [&r](graph& q) { return q(r.net.first.bias); });
-    const auto sum = gradient(boot::add(g, h, boot::silu(g, leaf).has_value() ? h : leaf));
-    for (std::size_t i = 0; i < sum.size(); ++i) REQUIRE(sum[i] == 2 * expected[i]);
-  }
-  {  // a result nobody uses
-    const auto h = start();
-    static_cast<void>(recompute(g, std::cref(r.net.blocks[1]), h, value()));
-    CHECK(gradient(boot::silu(g, h)) == expected);
-  }
-  {  // a value from outside
-    const auto h = start();
-    const auto wrong = [&h](graph& q, const value& a) { return boot::add(q, a, h); };
-    CHECK_THROWS_WITH(static_cast<void>(recompute(g, wrong, h)), ContainsSubstring("pass the value to recompute()"));
-    CHECK(gradient(boot::silu(g, start())) == expected);  // the next run knows nothing of it
-  }
-  {  // a block that changes
-    int calls = 0;
-    const auto wrong = [&calls](graph& q, const value& a) {
-      return ++calls == 1 ? boot::silu(q, a) : boot::concat(q, a, a);
-    };
-    const auto y = recompute(g, wrong, start());
-    CHECK_THROWS_WITH(r.backward(g, y), ContainsSubstring("must do the same both times"));
-  }
-  CHECK(gradient(boot::silu(g, start())) == expected);
+  const auto plain = [](graph& q, const value& h) { return boot::silu(q, h); };
+  const auto expected = gradient(plain);
+  // An operand handed through stays what it is; a block may have no operand and may give a leaf.
+  CHECK(gradient([](graph& q, const value& h) {
+          const auto same = recompute(
+              q, [](graph&, const value& a) { return a; }, h);
+          CHECK(q.data(same).data() == q.data(h).data());
+          return boot::silu(q, same);
+        }) == expected);
+  const auto sum = gradient([&r](graph& q, const value& x) {
+    const auto h = boot::silu(q, x);
+    const auto leaf = recompute(q, [&r](graph& in) { return in(r.net.first.bias); });
+    return boot::add(q, h, boot::silu(q, leaf).has_value() ? h : leaf);
+  });
+  for (std::size_t i = 0; i < sum.size(); ++i) REQUIRE(sum[i] == 2 * expected[i]);
+  // A result nobody uses.
+  CHECK(gradient([&r](graph& q, const value& h) {
+          static_cast<void>(recompute(q, std::cref(r.net.blocks[1]), h, value()));
+          return boot::silu(q, h);
+        }) == expected);
+  // A value from outside; the next run knows nothing of it.
+  CHECK_THROWS_WITH(gradient([](graph& q, const value& h) {
+                      const auto wrong = [&h](graph& in, const value& a) { return boot::add(in, a, h); };
+                      return recompute(q, wrong, h);
+                    }),
+                    ContainsSubstring("pass the value to recompute()"));
+  CHECK(gradient(plain) == expected);
+  // A block that changes.
+  int calls = 0;
+  const auto changing = [&calls](graph& q, const value& a) {
+    return ++calls == 1 ? boot::silu(q, a) : boot::concat(q, a, a);
+  };
+  CHECK_THROWS_WITH(gradient([&](graph& q, const value& h) { return recompute(q, changing, h); }),
+                    ContainsSubstring("must do the same both times"));
+  CHECK(gradient(plain) == expected);
 }
 
 namespace {
@@ -390,20 +388,14 @@ TEMPLATE_TEST_CASE("results that are made again give the bits of kept ones, in l
       return net.in[4](g, recompute(g, block, stage, g.input(boot::view<const T, boot::cpu>(x.data(), all))));
     };
     const boot::graph_plan plan = graph().plan(dev, true, arena.layout(), code);
-    const auto run = [&](std::int64_t bytes) {
-      boot::fill_zero(dev, arena.gradient());
-      graph g;
-      g.reserve(dev, bytes);
-      g.begin(dev, graph_mode::recorded, arena.layout(), arena.values(), arena.gradient(), plan.result);
-      const auto y = code(g);
-      std::vector<T> bits = boot::to_host(dev, g.data(y));
-      g.backward(y, {slope.data(), all});
-      for (const T v : boot::to_host(dev, arena.gradient())) bits.push_back(v);
-      return bits;
-    };
-    CHECK_THROWS_WITH(run(plan.bytes - boot::offset_allocator::alignment),
-                      ContainsSubstring("must do the same at every call"));
-    return std::pair(plan.bytes, run(plan.bytes));
+    boot::fill_zero(dev, arena.gradient());
+    graph g;
+    g.begin(dev, plan, arena.layout(), arena.values(), arena.gradient());
+    const auto y = code(g);
+    std::vector<T> bits = boot::to_host(dev, g.data(y));
+    g.backward(y, {slope.data(), all});
+    for (const T v : boot::to_host(dev, arena.gradient())) bits.push_back(v);
+    return std::pair(plan.bytes, bits);
   };
   const auto kept = bytes_and_bits(cheap_op<false>{}, false), made = bytes_and_bits(cheap_op<true>{}, false);
   CHECK(made.second == kept.second);

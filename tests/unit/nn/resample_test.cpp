@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Upsampling and average pooling against plain loops, their gradients, thread counts and errors.
 #include "support/catch.hpp"
+#include "unit/nn/arrays.hpp"
 
-#include <boot/core/random.hpp>
 #include <boot/nn/cpu/resample.hpp>
 #include <boot/nn/operations.hpp>
 #include <boot/nn/resample.hpp>
@@ -17,28 +17,18 @@
 namespace {
 
 using boot::shape;
+using boot::testing::in;
+using boot::testing::out;
 using Catch::Matchers::ContainsSubstring;
 using graph = boot::graph<double, boot::cpu>;
 
 template <class T>
 std::vector<T> numbers(const shape& s, std::uint64_t what) {
-  std::vector<T> v(static_cast<std::size_t>(s.size()));
-  for (std::size_t i = 0; i < v.size(); ++i)
-    v[i] = static_cast<T>(boot::normal(boot::counter_key{8, boot::stream::test, what}, 0, i));
-  return v;
+  return boot::testing::normal_numbers<T>(s.size(), 8, what);
 }
 template <class T>
 std::vector<T> start(const shape& s, bool accumulate) {
-  return accumulate ? numbers<T>(s, 77)
-                    : std::vector<T>(static_cast<std::size_t>(s.size()), std::numeric_limits<T>::quiet_NaN());
-}
-template <class T>
-boot::view<T, boot::cpu> view(std::vector<T>& v, const shape& s) {
-  return {v.data(), s};
-}
-template <class T>
-boot::view<const T, boot::cpu> in(const std::vector<T>& v, const shape& s) {
-  return {v.data(), s};
+  return accumulate ? numbers<T>(s, 77) : boot::testing::poisoned<T>(s.size());
 }
 
 // `fine` holds as many numbers as the larger image; each belongs to one number of the smaller.
@@ -88,8 +78,8 @@ TEMPLATE_TEST_CASE("upsampling copies every pixel to four, and sums them back", 
         wx[coarse] += static_cast<double>(dy[fine]);
       });
       const boot::cpu dev{1};
-      boot::upsample_forward(dev, in(x, s), view(y, large));
-      boot::upsample_backward(dev, in(dy, large), view(dx, s), accumulate);
+      boot::upsample_forward(dev, in(x, s), out(y, large));
+      boot::upsample_backward(dev, in(dy, large), out(dx, s), accumulate);
       close(y, wy);
       close(dx, wx);
     }
@@ -109,8 +99,8 @@ TEMPLATE_TEST_CASE("pooling averages four pixels, and gives each a quarter back"
         wx[fine] += static_cast<double>(dy[coarse]) / 4;
       });
       const boot::cpu dev{1};
-      boot::average_pool_forward(dev, in(x, large), view(y, s));
-      boot::average_pool_backward(dev, in(dy, s), view(dx, large), accumulate);
+      boot::average_pool_forward(dev, in(x, large), out(y, s));
+      boot::average_pool_backward(dev, in(dy, s), out(dx, large), accumulate);
       close(y, wy);
       close(dx, wx);
     }
@@ -124,10 +114,10 @@ TEST_CASE("resampling has the same bits for 1, 2 and 3 threads", "[nn][resample]
     const boot::cpu dev{threads};
     auto up = start<float>(large, false), back = start<float>(large, true);
     auto down = start<float>(s, false), sums = start<float>(s, true);
-    boot::upsample_forward(dev, in(x, s), view(up, large));
-    boot::upsample_backward(dev, in(z, large), view(sums, s), true);
-    boot::average_pool_forward(dev, in(z, large), view(down, s));
-    boot::average_pool_backward(dev, in(x, s), view(back, large), true);
+    boot::upsample_forward(dev, in(x, s), out(up, large));
+    boot::upsample_backward(dev, in(z, large), out(sums, s), true);
+    boot::average_pool_forward(dev, in(z, large), out(down, s));
+    boot::average_pool_backward(dev, in(x, s), out(back, large), true);
     for (const auto* part : {&back, &down, &sums}) up.insert(up.end(), part->begin(), part->end());
     all.push_back(std::move(up));
   }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// A multilayer perceptron on flat samples, with time, class and guidance embeddings, and attention to prompts; teacher
-/// or student.
+/// A multilayer perceptron on flat samples, with time, class and guidance embeddings, attention to prompts, and a
+/// low-resolution image beside its sample; teacher or student.
 #pragma once
 
 #include <boot/model/network.hpp>
@@ -28,6 +28,7 @@ struct mlp_options {
   bool normalise = false;           ///< layer norm before each SiLU
   std::int64_t context_width = 0;   ///< > 0: attends to prompt embeddings whose tokens have this width
   std::int64_t context_heads = 1;   ///< of that attention; divides `width`
+  std::int64_t low_resolution_features = 0;  ///< > 0: refines a low_resolution image of this many numbers per sample
 };
 
 /// layer_in plus embeddings, then hidden layers of SiLU and linear. The embeddings are added to the first layer's
@@ -37,6 +38,9 @@ struct mlp_options {
 ///
 /// With `context_width`, each SiLU is followed by h + attention(h to the prompt's tokens): the sample is one token that
 /// asks, and the number of tokens that answer is the prompt's own. The way out of each attention starts at zero.
+///
+/// With `low_resolution_features`, layer_in reads the sample and behind it the image of the condition, and an embedding
+/// of the image's noise level, read as a time is, joins the others.
 class mlp {
  public:
   /// Throws boot::error for sizes that are not positive and heads that do not divide the width.
@@ -44,7 +48,10 @@ class mlp {
     require(o.features > 0 && o.width > 0 && o.hidden_layers > 0,
             "boot: an mlp with {} features, width {} and {} hidden layers; all must be positive", o.features, o.width,
             o.hidden_layers);
-    layer_in_ = linear(o.features, o.width);
+    require(o.low_resolution_features >= 0,
+            "boot: an mlp that reads {} numbers of a low-resolution image; must be positive, or 0 for none",
+            o.low_resolution_features);
+    layer_in_ = linear(o.features + o.low_resolution_features, o.width);
     time_embedding_ = time_embedding(o.time, o.width);
     if (o.target_time) {
       target_embedding_.emplace(o.time, o.width);
@@ -56,6 +63,11 @@ class mlp {
       scaled.factor = o.guidance_scale_input;
       guidance_embedding_.emplace(scaled, o.width);
       if (o.begins_as_teacher) guidance_embedding_->linear_2.zero();
+    }
+    if (o.low_resolution_features > 0) {
+      sinusoid_options scaled = o.time;
+      scaled.factor = o.time_scale;
+      level_embedding_.emplace(scaled, o.width);
     }
     for (std::int64_t i = 1; i < o.hidden_layers; ++i) layers_.emplace_back(o.width, o.width);
     if (o.normalise)
@@ -78,7 +90,7 @@ class mlp {
                                              const C& condition) const {
     using D = typename G::device_type;
     using T = typename G::scalar_type;
-    auto h = layer_in_(g, x);
+    auto h = level_embedding_ ? refine(g, x, t_source, condition) : layer_in_(g, x);
     h = add(g, h, time_embedding_(g, t_source));
     if (target_embedding_) h = add(g, h, (*target_embedding_)(g, t_target));
     if (class_embedding_) {
@@ -107,6 +119,7 @@ class mlp {
     v("target_embedding", target_embedding_);
     v("class_embedding", class_embedding_);
     v("guidance_embedding", guidance_embedding_);
+    v("level_embedding", level_embedding_);
     v("layer_in", layer_in_);
     v("layers", layers_);
     v("norms", norms_);
@@ -124,6 +137,26 @@ class mlp {
   template <class G>
   using prompt_of = prompt_embeddings<typename G::device_type, typename G::scalar_type>;
 
+  // layer_in on the sample and the low-resolution image, plus the embedding of the image's level.
+  template <class G, class Times, class C>
+  [[nodiscard]] typename G::value refine(G& g, const typename G::value& x, const Times& t, const C& condition) const {
+    using low = low_resolution<typename G::device_type, typename G::scalar_type>;
+    if constexpr (has_condition<low, C>) {
+      const low& c = condition_part<low>(condition);
+      const std::int64_t batch = x.extents().batch(), n = options_.low_resolution_features;
+      require(c.image.batch() == batch && c.image.sample_size() == n && c.level.extents() == shape{batch},
+              "boot: an mlp got {} samples with low-resolution images of shape {} and levels of shape {}; needs [{}, "
+              "...] with {} numbers per image and [{}]; bring the images to the size of the network first",
+              batch, boot::to_string(c.image.extents()), boot::to_string(c.level.extents()), batch, n, batch);
+      const auto h = layer_in_(g, concat(g, x, g.input(c.image.reshape({batch, n}))));
+      return add(g, h, (*level_embedding_)(g, Times{t.time, c.level, {}, false}));
+    } else {
+      fail(
+          "boot: an mlp that reads {} numbers of a low-resolution image was called without one; pass "
+          "boot::low_resolution of the network's device and scalar type",
+          options_.low_resolution_features);
+    }
+  }
   // The prompt's tokens, or a value without content for a network that reads none.
   template <class G, class C>
   [[nodiscard]] typename G::value tokens(G& g, const typename G::value& x, const C& condition) const {
@@ -158,7 +191,7 @@ class mlp {
   mlp_options options_;
   linear layer_in_, layer_out_;
   time_embedding time_embedding_;
-  std::optional<time_embedding> target_embedding_, guidance_embedding_;
+  std::optional<time_embedding> target_embedding_, guidance_embedding_, level_embedding_;
   std::optional<class_embedding> class_embedding_;
   std::vector<linear> layers_;
   std::vector<layer_norm> norms_;

@@ -69,6 +69,7 @@ struct unet2d_options {
   double guidance_scale_input = 0;  ///< > 0: takes a guidance scale w per sample, read as this times w
   bool begins_as_teacher = false;   ///< the embeddings of target time and w start at zero; student_of() sets it
   bool recompute = false;           ///< training keeps the inputs of its blocks only and computes the rest twice
+  std::int64_t low_resolution_channels = 0;  ///< > 0: refines a low_resolution image of as many channels
 };
 
 namespace detail {
@@ -123,6 +124,10 @@ struct unet2d_extra_embedding {
 /// Students: `target_time` adds a second embedding of the target time. In files it is "class_embedding.linear_1" and "class_embedding.linear_2", so that a student is a diffusers model with
 /// "class_embed_type": "timestep" that is given the target time in place of class labels. "guidance_embedding" is our own.
 ///
+/// Cascades: `low_resolution_channels` joins the image of the condition to the sample's channels in front of conv_in,
+/// behind them, as diffusers' pipelines do with a model whose in_channels count both. "level_embedding", of the image's
+/// noise level, is our own; it has sinusoids of time_scale * level.
+///
 /// Class labels: "class_embedding.weight" has classes + 1 rows with `null_class`, its last row being the null class
 /// (any negative id), and exactly `classes` rows without. diffusers' num_class_embeds = n counts rows and knows no null
 /// class: such a file is {.classes = n, .null_class = false}, where a negative id throws boot::error; if its last class
@@ -135,7 +140,7 @@ class unet2d {
     const std::size_t levels = o.block_channels.size();
     const std::int64_t first = o.block_channels.front(), last = o.block_channels.back();
     const std::int64_t width = o.time_embedding_dim > 0 ? o.time_embedding_dim : 4 * first;
-    conv_in_ = conv2d(conv2d_options{.in = o.in_channels, .out = first});
+    conv_in_ = conv2d(conv2d_options{.in = o.in_channels + o.low_resolution_channels, .out = first});
     const bool fourier = o.time == unet2d_time::fourier;
     if (fourier) time_proj_.emplace(fourier_options{.features = 2 * first});
     const sinusoid_options sinusoids{.features = fourier ? 2 * first : first,
@@ -154,6 +159,8 @@ class unet2d {
       guidance_embedding_.emplace(sinusoid_options{.features = first, .factor = o.guidance_scale_input}, width);
       if (o.begins_as_teacher) guidance_embedding_->linear_2.zero();
     }
+    if (o.low_resolution_channels > 0)
+      level_embedding_.emplace(sinusoid_options{.features = first, .factor = o.time_scale}, width);
     const auto resnet = [&](std::int64_t in, std::int64_t out, resnet_resampling r = resnet_resampling::none) {
       return resnet_block_options{.in = in,
                                   .out = out,
@@ -233,10 +240,11 @@ class unet2d {
     using D = typename G::device_type;
     using T = typename G::scalar_type;
     using value = typename G::value;
+    value h = level_embedding_ ? concat(g, x, low_image(g, x, condition)) : x;
     // Every block reads the embedding through a SiLU: it is applied once.
     const value embedding = silu(g, embed(g, t_source, t_target, condition));
     std::vector<value> skips;
-    value h = conv_in_(g, options_.center_input_sample ? g.apply(detail::unet_affine_op{2, -1}, x) : x);
+    h = conv_in_(g, options_.center_input_sample ? g.apply(detail::unet_affine_op{2, -1}, h) : h);
     skips.push_back(h);
     for (const auto& block : down_blocks_) h = block(g, std::move(h), embedding, skips);
     if (mid_block_) h = (*mid_block_)(g, std::move(h), embedding);
@@ -254,6 +262,7 @@ class unet2d {
     v("time_embedding", time_embedding_);
     v("class_embedding", extra_embedding_);
     v("guidance_embedding", guidance_embedding_);
+    v("level_embedding", level_embedding_);
     v("down_blocks", down_blocks_);
     v("mid_block", mid_block_);
     v("up_blocks", up_blocks_);
@@ -275,11 +284,13 @@ class unet2d {
             "boot: a unet2d with {} levels down, {} up and {} widths; needs as many of each, at least one",
             o.down.size(), o.up.size(), levels);
     require(o.height > 0 && o.width > 0 && o.in_channels > 0 && o.out_channels > 0 && o.layers_per_block > 0 &&
-                o.classes >= 0 && *std::min_element(o.block_channels.begin(), o.block_channels.end()) > 0,
+                o.classes >= 0 && o.low_resolution_channels >= 0 &&
+                *std::min_element(o.block_channels.begin(), o.block_channels.end()) > 0,
             "boot: a unet2d for images of {} x {} x {} with {} output channels, {} layers per block, {} classes and a "
-            "narrowest level of {} channels; all must be positive, the classes may be 0",
+            "narrowest level of {} channels, and {} low-resolution channels; all must be positive, the classes and the "
+            "low-resolution channels may be 0",
             o.height, o.width, o.in_channels, o.out_channels, o.layers_per_block, o.classes,
-            *std::min_element(o.block_channels.begin(), o.block_channels.end()));
+            *std::min_element(o.block_channels.begin(), o.block_channels.end()), o.low_resolution_channels);
     const std::int64_t least = std::int64_t{1} << std::min<std::size_t>(levels - 1, 62);
     require(
         o.height % least == 0 && o.width % least == 0,
@@ -346,7 +357,35 @@ class unet2d {
         fail("boot: a unet2d that reads a guidance scale was called without one; pass boot::guidance_scale");
       }
     }
+    if constexpr (has_condition<low_resolution<D, T>, C>) {  // low_image() says when there is none
+      if (level_embedding_) {
+        const view<const T, D> level = condition_part<low_resolution<D, T>>(condition).level;
+        e = sum(g, (*level_embedding_)(g, times<D, T>{t_source.time, level, {}, false}), e);
+      }
+    }
     return e;
+  }
+  // The image that is refined.
+  template <class G, class C>
+  [[nodiscard]] typename G::value low_image(G& g, const typename G::value& x, const C& condition) const {
+    using low = low_resolution<typename G::device_type, typename G::scalar_type>;
+    if constexpr (has_condition<low, C>) {
+      const low& c = condition_part<low>(condition);
+      const std::int64_t batch = x.extents().batch();
+      const shape wanted{batch, options_.height, options_.width, options_.low_resolution_channels};
+      require(
+          c.image.extents() == wanted && c.level.extents() == shape{batch},
+          "boot: a unet2d got {} samples with low-resolution images of shape {} and levels of shape {}; needs {} and "
+          "[{}]; bring the images to the size of the network first",
+          batch, boot::to_string(c.image.extents()), boot::to_string(c.level.extents()), boot::to_string(wanted),
+          batch);
+      return g.input(c.image);
+    } else {
+      fail(
+          "boot: a unet2d with {} low-resolution channels was called without an image for them; pass "
+          "boot::low_resolution of the network's device and scalar type",
+          options_.low_resolution_channels);
+    }
   }
 
   unet2d_options options_;
@@ -354,7 +393,7 @@ class unet2d {
   std::optional<fourier_embedding> time_proj_;
   time_embedding time_embedding_;
   detail::unet2d_extra_embedding extra_embedding_;
-  std::optional<time_embedding> guidance_embedding_;
+  std::optional<time_embedding> guidance_embedding_, level_embedding_;
   std::vector<unet_down_block> down_blocks_;
   std::optional<unet_mid_block> mid_block_;
   std::vector<unet_up_block> up_blocks_;

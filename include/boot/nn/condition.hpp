@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/// Conditions a teacher or student may be given: none, class labels, prompt embeddings, a guidance scale, or several.
+/// Conditions a teacher or student may be given: none, class labels, prompt embeddings, a guidance scale, a
+/// low-resolution image, or several.
 #pragma once
 
 #include <boot/core/scalar.hpp>
@@ -97,6 +98,22 @@ struct guidance_scale {
   }
   /// The scale has no null: it stays.
   [[nodiscard]] guidance_scale null() const noexcept { return *this; }
+};
+
+/// An image per sample that the network is to refine: the lower stage of a cascade, already at the network's size, with
+/// noise on it whose level the network is told. It then need not trust details that another stage may have got wrong.
+template <Device D, ComputeScalar T = float>
+struct low_resolution {
+  view<const T, D>
+      image;  ///< alpha x + sigma eps at `level`: [batch, height, width, channels], or flat for flat samples
+  view<const T, D> level;  ///< [batch]: the time of that noise in its schedule; networks read it as they read times
+
+  /// Samples [first, first + count).
+  [[nodiscard]] low_resolution rows(std::int64_t first, std::int64_t count) const {
+    return {image.rows(first, count), level.rows(first, count)};
+  }
+  /// The image has no null: it stays, and guidance acts on the conditions beside it.
+  [[nodiscard]] low_resolution null() const noexcept { return *this; }
 };
 
 /// Several conditions at once; each model takes the parts it knows.

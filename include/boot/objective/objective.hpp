@@ -69,8 +69,8 @@ struct objective_cost {
 ///
 /// Needs:  s(dev, seed, step, samples) -> Condition   one row per entry of `samples` (std::span<const std::int64_t>),
 ///                                                    valid until the next call
-/// Shipped: no_condition_source, label_source, guided_label_source. A table of prompt embeddings or a distilled base
-/// student are others a user may write: docs/your_own_model.md.
+/// Shipped: no_condition_source, label_source, guided_label_source, cascade_source. A table of prompt embeddings is
+/// another that a user may write: docs/your_own_model.md.
 template <class S, class D>
 concept ConditionSource = requires(S& s, const D& dev, std::span<const std::int64_t> samples) {
   { s(dev, std::uint64_t{}, std::int64_t{}, samples) } -> Condition;

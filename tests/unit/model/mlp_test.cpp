@@ -453,3 +453,120 @@ TEST_CASE("prompts of one length after another, alone and beside labels", "[mode
       for (std::size_t i = 0; i < out.size(); ++i) CHECK(out[i] == Catch::Approx(first[i]).epsilon(1e-5).margin(1e-6));
     }
 }
+
+namespace {
+
+// An mlp that refines images of 6 numbers, four samples, and what it needs to be called.
+struct refining {
+  using low = boot::low_resolution<boot::cpu, double>;
+  boot::mlp_options options = small_options();
+  vector x = samples(), image, level{0.1, 0.4, 0.4, 0.75};
+  boot::times_buffer<boot::cpu, double> from, to;
+
+  refining() {
+    options.width = 6;
+    options.hidden_layers = 2;
+    options.time_scale = 3;
+    options.low_resolution_features = 6;
+    for (int i = 0; i < 24; ++i) image.push_back(std::cos(0.9 * i));
+  }
+  [[nodiscard]] low condition() const { return {{image.data(), {4, 3, 2, 1}}, {level.data(), {4}}}; }
+  template <class C>
+  [[nodiscard]] vector predict(const model<double>& m, const C& c) {
+    boot::tensor<double, boot::cpu> out(dev, {4, 5});
+    m.predict(dev, {x.data(), {4, 5}}, from.set(dev, m, source), to.set(dev, m, target), c, out.get());
+    return boot::to_host(dev, out.get());
+  }
+};
+
+}  // namespace
+
+TEST_CASE("a low-resolution image: names, its own effect and its level's", "[model][mlp]") {
+  refining r;
+  model<double> m(dev, boot::mlp(r.options), {});
+  fill(m, 6);
+  const auto& layout = m.parameters().layout();
+  const auto extents = [&](const char* name) {
+    return layout.entries()[static_cast<std::size_t>(layout.find(name))].extents;
+  };
+  CHECK(extents("layer_in.weight") == boot::shape{6, 11});
+  CHECK(extents("level_embedding.linear_1.weight") == boot::shape{6, 8});
+  const vector wanted = r.predict(m, r.condition());
+
+  // Without the columns of the image and the level's embedding it is the network that reads none.
+  boot::mlp_options o = r.options;
+  o.low_resolution_features = 0;
+  model<double> plain(dev, boot::mlp(o), {}, 9);
+  for (const auto& e : plain.parameters().layout().entries()) {
+    const auto in = m.parameters().value(layout.find(e.name));
+    const auto out = plain.parameters().value(plain.parameters().layout().find(e.name));
+    for (std::int64_t i = 0; i < e.extents.size(); ++i)
+      out[i] = e.name == "layer_in.weight" ? in[i / 5 * 11 + i % 5] : in[i];
+  }
+  const auto weight = m.parameters().value(layout.find("layer_in.weight"));
+  for (std::int64_t i = 0; i < 66; ++i)
+    if (i % 11 >= 5) weight[i] = 0;
+  for (const char* name : {"level_embedding.linear_2.weight", "level_embedding.linear_2.bias"})
+    boot::fill_zero(dev, m.parameters().value(layout.find(name)));
+  const vector ignored = r.predict(m, r.condition()), without = r.predict(plain, boot::no_condition{});
+  for (std::size_t k = 0; k < 20; ++k) CHECK(ignored[k] == Catch::Approx(without[k]).epsilon(1e-12).margin(1e-13));
+  CHECK(wanted != ignored);
+
+  // Each sample reads its own image and level; a level is read as the same source time would be.
+  fill(m, 6);
+  r.image[3 * 6] += 1;
+  const vector moved = r.predict(m, r.condition());
+  r.level[0] = 0.2;
+  const vector louder = r.predict(m, r.condition());
+  for (std::size_t k = 0; k < 20; ++k) {
+    CHECK((moved[k] == wanted[k]) == (k < 15));
+    CHECK((louder[k] == moved[k]) == (k >= 5));
+  }
+  for (const std::string layer : {"linear_1.weight", "linear_1.bias", "linear_2.weight", "linear_2.bias"}) {
+    const auto from = m.parameters().value(layout.find("time_embedding." + layer)),
+               to = m.parameters().value(layout.find("level_embedding." + layer));
+    for (std::int64_t i = 0; i < from.size(); ++i) to[i] = from[i];
+  }
+  const vector one_way = r.predict(m, r.condition());
+  boot::tensor<double, boot::cpu> out(dev, {4, 5});
+  const vector swapped = r.level;
+  r.level = source;
+  m.predict(dev, {r.x.data(), {4, 5}}, r.from.set(dev, m, swapped), r.to.set(dev, m, target), r.condition(), out.get());
+  for (std::size_t k = 0; k < 20; ++k)
+    CHECK(out.get()[static_cast<std::int64_t>(k)] == Catch::Approx(one_way[k]).epsilon(1e-12).margin(1e-13));
+}
+
+TEST_CASE("gradients with a low-resolution image, and students that read it", "[model][mlp]") {
+  refining r;
+  r.options.target_time = true;
+  model<double> m(dev, boot::mlp(r.options), {});
+  fill(m, 9);
+  const auto report = boot::testing::check_student_gradient(
+      dev, m, boot::view<const double, boot::cpu>{r.x.data(), {4, 5}}, r.from.set(dev, m, 1.0, 4),
+      r.to.set(dev, m, target), r.condition(), {.directions = 3});
+  INFO(report.worst_name);
+  CHECK(report.worst < 1e-6);
+
+  r.options.target_time = false;
+  model<double> teacher(dev, boot::mlp(r.options), {});
+  fill(teacher, 2);
+  const model<double> student = boot::student_of(dev, teacher);
+  CHECK(student.network().options().low_resolution_features == 6);
+  CHECK(r.predict(student, r.condition()) == r.predict(teacher, r.condition()));
+}
+
+TEST_CASE("low-resolution images that are missing or do not fit are told", "[model][mlp]") {
+  refining r;
+  const model<double> m(dev, boot::mlp(r.options), {});
+  const auto with = [&](const boot::shape& image, const boot::shape& level) {
+    return refining::low{{r.image.data(), image}, {r.level.data(), level}};
+  };
+  CHECK_THROWS_WITH(r.predict(m, boot::no_condition{}), ContainsSubstring("pass boot::low_resolution"));
+  CHECK_THROWS_WITH(r.predict(m, with({4, 5}, {4})),
+                    ContainsSubstring("images of shape [4, 5]") && ContainsSubstring("6 numbers per image"));
+  CHECK_THROWS_WITH(r.predict(m, with({3, 6}, {4})), ContainsSubstring("4 samples with low-resolution images"));
+  CHECK_THROWS_WITH(r.predict(m, with({4, 6}, {3})), ContainsSubstring("levels of shape [3]"));
+  CHECK_THROWS_WITH(r.predict(m, refining::low{}), ContainsSubstring("bring the images to the size"));
+  CHECK_NOTHROW(r.predict(m, with({4, 6}, {4})));
+  CHECK_THROWS_WITH(boot::mlp({.low_resolution_features = -1}), ContainsSubstring("0 for none"));
+}

@@ -20,8 +20,9 @@ using enum boot::unet2d_level;
 using model = boot::network_model<boot::unet2d, boot::cpu, double>;
 using labels = boot::class_labels<boot::cpu>;
 using guidance = boot::guidance_scale<boot::cpu, double>;
+using low = boot::low_resolution<boot::cpu, double>;
 using condition =
-    boot::conditions<labels, guidance>;  // one type for all cases: each costs a compilation of the network
+    boot::conditions<labels, guidance, low>;  // one type for all cases: each costs a compilation of the network
 static_assert(boot::Teacher<model, boot::cpu, boot::no_condition, double> && boot::Student<model, boot::cpu>);
 const boot::cpu dev;
 
@@ -82,7 +83,11 @@ struct images {
 
 const std::array<std::int32_t, 2> ids{4, 1};
 const std::vector<double> scales{1, 4};
-condition some_condition() { return condition{labels{{ids.data(), {2}}}, guidance{{scales.data(), {2}}}}; }
+const std::vector<double> levels{0.25, 0.5};
+// `image`: for networks that refine one; any other goes unread.
+condition some_condition(const low& image = {{levels.data(), {2}}, {levels.data(), {2}}}) {
+  return condition{labels{{ids.data(), {2}}}, guidance{{scales.data(), {2}}}, image};
+}
 
 boot::unet2d_options small_options() {
   boot::unet2d_options o;
@@ -303,7 +308,7 @@ TEST_CASE("class labels with and without a null class", "[model][unet2d]") {
   boot::tensor<double, boot::cpu> out(dev, x.extents);
   boot::times_buffer<boot::cpu, double> at;
   const auto predict = [&](const model& m, std::array<std::int32_t, 2> id, bool all_null = false) {
-    m.predict(dev, x.get(), at.set(dev, m, 3.5, 2), condition{labels{{id.data(), {2}}, all_null}, guidance{}},
+    m.predict(dev, x.get(), at.set(dev, m, 3.5, 2), condition{labels{{id.data(), {2}}, all_null}, guidance{}, low{}},
               out.get());
     return boot::to_host(dev, out.get());
   };
@@ -341,6 +346,7 @@ TEST_CASE("options that do not fit and missing conditions are told", "[model][un
   CHECK_THAT(message([](options& o) { o.attention_head_dim = 5; }), ContainsSubstring("heads of width 5"));
   CHECK_THAT(message([](options& o) { o.layers_per_block = 0; }), ContainsSubstring("0 layers per block"));
   CHECK_THAT(message([](options& o) { o.mid_block_scale_factor = 0; }), ContainsSubstring("mid_block_scale_factor 0"));
+  CHECK_THAT(message([](options& o) { o.low_resolution_channels = -1; }), ContainsSubstring("-1 low-resolution"));
 
   boot::unet2d_options o = small_options();
   model m(dev, boot::unet2d(o), {});
@@ -356,4 +362,88 @@ TEST_CASE("options that do not fit and missing conditions are told", "[model][un
   boot::tensor<double, boot::cpu> out(dev, {2, 4, 6, 2});
   CHECK_THROWS_WITH(m.predict(dev, {x.x.data(), {2, 4, 6, 2}}, at.set(dev, m, 1.0, 2), some_condition(), out.get()),
                     ContainsSubstring("samples of shape [6, 4, 2]"));
+}
+
+namespace {
+
+// A network that refines images of three channels, with two of them.
+struct refining {
+  boot::unet2d_options options = small_options();
+  std::vector<double> pixels;
+
+  refining() {
+    options.height = 4;
+    options.block_channels = {4, 8};
+    options.low_resolution_channels = 3;
+    options.time_scale = 20;
+    for (std::int64_t i = 0; i < 2 * 4 * 4 * 3; ++i) pixels.push_back(wave(i, 0.7));
+  }
+  [[nodiscard]] condition with(const boot::shape& image = {2, 4, 4, 3}, const boot::shape& level = {2}) const {
+    return some_condition({{pixels.data(), image}, {levels.data(), level}});
+  }
+  [[nodiscard]] std::vector<double> predict(const model& m, const condition& c, double t = 0.7) const {
+    const images x(m, 2);
+    boot::times_buffer<boot::cpu, double> from, to;
+    boot::tensor<double, boot::cpu> out(dev, x.extents);
+    m.predict(dev, x.get(), from.set(dev, m, t, 2), to.set(dev, m, std::vector<double>{0.1, 0.8}), c, out.get());
+    return boot::to_host(dev, out.get());
+  }
+};
+
+}  // namespace
+
+TEST_CASE("a low-resolution image of a unet2d: names, its effect and its level's, students", "[model][unet2d]") {
+  refining r;
+  model m(dev, boot::unet2d(r.options), {});
+  fill(m);
+  const auto& layout = m.parameters().layout();
+  const auto extents = [&](const char* name) {
+    return layout.entries()[static_cast<std::size_t>(layout.find(name))].extents;
+  };
+  CHECK(extents("conv_in.weight") == boot::shape{4, 3, 3, 5});  // OHWI: the image's channels follow the sample's
+  CHECK(extents("level_embedding.linear_1.weight") == boot::shape{16, 4});
+  const auto wanted = r.predict(m, r.with());
+  REQUIRE(m.sample_shape() == boot::shape{4, 4, 2});
+
+  const std::size_t half = wanted.size() / 2;
+  r.pixels.back() += 1;
+  const auto moved = r.predict(m, r.with());
+  condition louder = r.with();
+  const std::vector<double> other{0.75, levels[1]};
+  std::get<low>(louder.parts).level = {other.data(), {2}};
+  const auto changed = r.predict(m, louder);
+  CHECK(std::equal(moved.begin(), moved.begin() + static_cast<std::ptrdiff_t>(half), wanted.begin()));
+  CHECK(moved.back() != wanted.back());
+  CHECK(std::equal(moved.begin() + static_cast<std::ptrdiff_t>(half), moved.end(),
+                   changed.begin() + static_cast<std::ptrdiff_t>(half)));
+  CHECK(moved.front() != changed.front());
+
+  const model student = boot::student_of(dev, m, 0.5);
+  CHECK(student.network().options().low_resolution_channels == 3);
+  const auto same = r.predict(student, r.with());
+  for (std::size_t i = 0; i < same.size(); ++i)
+    REQUIRE(same[i] == Catch::Approx(moved[i]).epsilon(1e-12).margin(1e-13));
+}
+
+TEST_CASE("gradients of a unet2d with a low-resolution image, and its errors", "[model][unet2d]") {
+  refining r;
+  r.options.target_time = true;
+  model m(dev, boot::unet2d(r.options), {});
+  fill(m);
+  const images x(m, 2);
+  boot::times_buffer<boot::cpu, double> from, to;
+  const std::vector<double> target{0.3, 0.9};
+  const auto report =
+      boot::testing::check_student_gradient(dev, m, x.get(), from.set(dev, m, 0.7, 2), to.set(dev, m, target), r.with(),
+                                            {.directions = 2, .most_per_parameter = 1});
+  INFO(report.worst_name << ": " << report.worst_tensor);
+  CHECK(report.worst < 1e-6);
+
+  CHECK_THROWS_WITH(r.predict(m, r.with({2, 4, 3, 4})),
+                    ContainsSubstring("[2, 4, 3, 4]") && ContainsSubstring("needs [2, 4, 4, 3] and [2]"));
+  CHECK_THROWS_WITH(r.predict(m, r.with({2, 4, 4, 3}, {1})), ContainsSubstring("levels of shape [1]"));
+  CHECK_THROWS_WITH(r.predict(m, r.with({1, 4, 4, 3})), ContainsSubstring("2 samples with low-resolution images"));
+  r.options.classes = 0;
+  CHECK_THROWS_WITH(model(dev, boot::unet2d(r.options), {}).plan(dev, 2, boot::no_condition{}, false, true, true),
+                    ContainsSubstring("pass boot::low_resolution"));
 }

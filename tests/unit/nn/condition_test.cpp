@@ -15,10 +15,12 @@ using Catch::Matchers::ContainsSubstring;
 using labels = boot::class_labels<boot::cpu>;
 using scale = boot::guidance_scale<boot::cpu>;
 using prompts = boot::prompt_embeddings<boot::cpu>;
+using low = boot::low_resolution<boot::cpu>;
 using both = boot::conditions<labels, scale>;
 static_assert(boot::Condition<boot::no_condition> && boot::Condition<labels> && boot::Condition<scale>);
 static_assert(boot::Condition<prompts> && boot::Condition<boot::prompt_embeddings<boot::cpu, double>>);
 static_assert(boot::Condition<both> && boot::Condition<boot::conditions<>>);
+static_assert(boot::Condition<low> && boot::Condition<boot::conditions<labels, low>>);
 static_assert(boot::Condition<boot::conditions<both, boot::no_condition>>);
 
 struct without_rows {
@@ -103,4 +105,21 @@ TEST_CASE("prompt embeddings: the negative prompt is the null condition", "[nn][
   const boot::conditions<scale, prompts> two{scale{{w.data(), {4}}}, all};
   CHECK(boot::condition_part<prompts>(two.rows(1, 2)).tokens[0] == 3);
   CHECK(boot::condition_part<prompts>(two.null()).tokens.data() == empty_prompt.data());
+}
+
+TEST_CASE("a low-resolution image: rows with their levels, and no null of its own", "[nn][condition]") {
+  const std::array<float, 6> pixels{0, 1, 2, 3, 4, 5};
+  const std::array<float, 3> levels{0.1f, 0.2f, 0.3f};
+  const std::array<std::int32_t, 3> ids{4, 5, 6};
+  const low all{{pixels.data(), {3, 2, 1, 1}}, {levels.data(), {3}}};
+  const low part = all.rows(1, 2);
+  CHECK(part.image.extents() == boot::shape{2, 2, 1, 1});
+  CHECK(part.image[0] == 2);
+  CHECK(part.level.extents() == boot::shape{2});
+  CHECK(part.level[1] == 0.3f);
+  CHECK_THROWS_AS(all.rows(2, 2), boot::error);
+  const boot::conditions<labels, low> two{labels{{ids.data(), {3}}}, all};
+  CHECK(boot::condition_part<labels>(two.null())[0] == -1);  // guidance takes the label away, not the image
+  CHECK(boot::condition_part<low>(two.null()).image.data() == pixels.data());
+  CHECK(boot::condition_part<low>(two.null()).level[2] == 0.3f);
 }

@@ -1,52 +1,16 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Prints the numbers of tests/unit/model/dit_test.cpp: a small DiTTransformer2DModel of diffusers in float64.
-
-Weights, inputs and what is summed are sines of an index, so that the test can make them again. Needs torch, diffusers.
-"""
-import math
-from unittest import mock
-
+"""Prints the numbers of tests/unit/model/dit_test.cpp: a small DiTTransformer2DModel of diffusers in float64."""
 import torch
 from diffusers import DiTTransformer2DModel
 from diffusers.models import embeddings
 
+from diffusers_values import show
 
-def sinusoids(timesteps, embedding_dim, flip_sin_to_cos=False, downscale_freq_shift=1, scale=1, max_period=10000):
-    """diffusers computes these in float32."""
-    half = embedding_dim // 2
-    index = torch.arange(half, dtype=torch.float64)
-    angle = timesteps.double()[:, None] * torch.exp(-math.log(max_period) * index / (half - downscale_freq_shift))
-    return torch.cat([angle.cos(), angle.sin()] if flip_sin_to_cos else [angle.sin(), angle.cos()], dim=1)
-
-
-def wave(shape, phase):
-    n = math.prod(shape)
-    return torch.sin(1.7 * torch.arange(1, n + 1, dtype=torch.float64) + phase).reshape(shape)
-
-
-def numbers(size, times, labels, **config):
-    model = DiTTransformer2DModel(sample_size=size, **config).double().eval()
-    places = model.pos_embed
-    places.pos_embed = embeddings.get_2d_sincos_pos_embed(
-        places.pos_embed.shape[-1], (places.height, places.width), base_size=places.base_size,
-        output_type="pt").double()[None]
-    parameters = sorted(model.named_parameters())
-    with torch.no_grad():
-        for k, (_, p) in enumerate(parameters):
-            p.copy_(0.3 * wave(p.shape, 0.61 * k))
-    x = wave((2, size, size, config["in_channels"]), 0.2).permute(0, 3, 1, 2)
-    with mock.patch.object(embeddings, "get_timestep_embedding", sinusoids):
-        out = model(x, timestep=torch.tensor(times, dtype=torch.float64), class_labels=labels).sample
-    out = out.permute(0, 2, 3, 1)
-    value = (out * wave(out.shape, 0.4)).sum()
-    value.backward()
-    along = sum((p.grad * wave(p.shape, 0.3 * k)).sum() for k, (_, p) in enumerate(parameters) if p.grad is not None)
-    norm = math.sqrt(sum(p.grad.square().sum().item() for _, p in parameters if p.grad is not None))
-    print(f"rms {out.square().mean().sqrt().item()!r}, sum {value.item()!r}")
-    print(f"gradient's norm {norm!r}, along {along.item()!r}")
-
-
+model = DiTTransformer2DModel(sample_size=6, in_channels=2, out_channels=4, patch_size=2, num_attention_heads=2,
+                              attention_head_dim=6, num_layers=2, num_embeds_ada_norm=5).double().eval()
+places = model.pos_embed  # diffusers computes them in float32
+places.pos_embed = embeddings.get_2d_sincos_pos_embed(
+    places.pos_embed.shape[-1], (places.height, places.width), base_size=places.base_size, output_type="pt").double()[None]
 # Row 5 of the table is the null class.
-numbers(6, [999.0, 17.25], torch.tensor([4, 5]), in_channels=2, out_channels=4, patch_size=2, num_attention_heads=2,
-        attention_head_dim=6, num_layers=2, num_embeds_ada_norm=5)
+show("dit", model, 6, 6, 2, [999.0, 17.25], torch.tensor([4, 5]))

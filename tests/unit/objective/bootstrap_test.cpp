@@ -102,24 +102,10 @@ void check(Objective& objective, const toy<double>& student, const reference_res
   CHECK_THAT(report.part[1].second, Catch::Matchers::WithinAbs(want.boundary, tolerance * want.boundary));
   CHECK_THAT(report.total, Catch::Matchers::WithinRel(want.total, tolerance));
   CHECK_THAT(loss_of(student, want.terms, distance), Catch::Matchers::WithinRel(report.total, tolerance));
-  const vec exact = gradient_of(student, want.terms, distance);
-  CHECK(relative_difference(gradient, exact) <= tolerance);
-  for (std::uint64_t k = 0; k < 2; ++k) {  // and the hand-made gradient against differences of the frozen-target loss
-    const vec direction = random_direction(gradient.size(), 40 + k);
-    CHECK(std::abs(dot(gradient, direction) - slope_along(student, want.terms, distance, direction)) <=
-          1e-7 * norm(gradient) * norm(direction));
-  }
+  check_gradient(gradient, student, want.terms, distance, tolerance);
 }
 
-struct setup {
-  any_schedule schedule;
-  toy<double> teacher, student;
-  setup(const std::string& name, prediction_kind teacher_kind, prediction_kind student_kind)
-      : schedule(schedule_called(name)), teacher({teacher_kind}, 11), student({student_kind}, 12) {}
-  teacher_signal signal(const boot::bootstrap_options& o, bool labelled, bool guided = false) const {
-    return {&teacher, schedule, labelled, guided, o.limits.low, o.limits.high};
-  }
-};
+using setup = toy_pair<11>;
 
 const boot::batch_request whole{.seed = 7, .step = 3, .first = 0, .count = 22, .total = 22, .progress = 0.2};
 
@@ -281,24 +267,8 @@ TEST_CASE("bootstrap: two half requests add up to the whole, bit by bit per samp
   const auto solver = GENERATE(boot::target_solver::euler, boot::target_solver::heun);
   boot::bootstrap<toy<double>, toy<double>, any_schedule, toy_labels_source> loss(m.teacher, m.student, m.schedule,
                                                                                   {.target = solver});
-  toy<double>::log_type one, two;
-  boot::loss_report all, half, other;
-  m.student.log = &one;
-  const vec g = run(loss, whole, all, 0.25);  // a gradient that is not empty: it is added to, not written
-  m.student.log = &two;
-  auto first = whole, second = whole;
-  first.count = 9;
-  second.first = 9;
-  second.count = 13;
-  vec h = run(loss, second, half);
-  h = combine(1, h, 1, run(loss, first, other));
-  half += other;
-  CHECK_THAT(half.total, Catch::Matchers::WithinRel(all.total, 1e-13));
+  const auto [all, half] = check_halves(loss, whole, 9);
   CHECK_THAT(half.part[1].second, Catch::Matchers::WithinRel(all.part[1].second, 1e-13));
-  CHECK(relative_difference(h, g) <= 1e-12);
-  // Inputs, times, labels and dL/d output of every sample: equal bits, so the targets were.
-  CHECK(recorded_rows(one).size() == 22);
-  CHECK(same_rows(recorded_rows(one), recorded_rows(two)));
 }
 
 TEST_CASE("bootstrap: noise may be given instead of drawn", "[objective][bootstrap]") {

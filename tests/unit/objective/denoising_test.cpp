@@ -96,12 +96,7 @@ void check(Objective& objective, const toy<double>& student, const std::vector<t
   CHECK(report.part[0].first == "denoising");
   CHECK(report.part[0].second == report.total);
   CHECK_THAT(report.total, Catch::Matchers::WithinRel(loss_of(student, terms, distance), tolerance));
-  CHECK(relative_difference(gradient, gradient_of(student, terms, distance)) <= tolerance);
-  for (std::uint64_t k = 0; k < 2; ++k) {
-    const vec direction = random_direction(gradient.size(), 40 + k);
-    CHECK(std::abs(dot(gradient, direction) - slope_along(student, terms, distance, direction)) <=
-          1e-7 * norm(gradient) * norm(direction));
-  }
+  check_gradient(gradient, student, terms, distance, tolerance);
 }
 
 const boot::batch_request whole{.seed = 3, .step = 2, .first = 0, .count = 24, .total = 24, .progress = 0.5};
@@ -234,22 +229,7 @@ TEST_CASE("denoising: two half requests add up to the whole, bit by bit per samp
   toy<double> student({prediction_kind::v}, 33);
   boot::denoising loss{
       student, schedule_called("edm"), view_of(data), {}, boot::data_labels<boot::cpu>(row_labels(), 0.3)};
-  toy<double>::log_type one, two;
-  boot::loss_report all, half, other;
-  student.log = &one;
-  const vec g = run(loss, whole, all, 0.25);
-  student.log = &two;
-  auto first = whole, second = whole;
-  first.count = 7;
-  second.first = 7;
-  second.count = 17;
-  vec h = run(loss, second, half);
-  h = combine(1, h, 1, run(loss, first, other));
-  half += other;
-  CHECK_THAT(half.total, Catch::Matchers::WithinRel(all.total, 1e-13));
-  CHECK(relative_difference(h, g) <= 1e-12);
-  CHECK(recorded_rows(one).size() == 24);
-  CHECK(same_rows(recorded_rows(one), recorded_rows(two)));
+  check_halves(loss, whole, 7);
 }
 
 TEST_CASE("denoising: float agrees with double", "[objective][denoising]") {

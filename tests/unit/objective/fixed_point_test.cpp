@@ -74,23 +74,10 @@ void check(Objective& objective, const toy<double>& student, const reference_res
   CHECK_THAT(report.part[0].second, Catch::Matchers::WithinRel(want.inner, tolerance));
   CHECK_THAT(report.part[1].second, Catch::Matchers::WithinAbs(want.boundary, tolerance * want.boundary));
   CHECK_THAT(report.total, Catch::Matchers::WithinRel(want.total, tolerance));
-  CHECK(relative_difference(gradient, gradient_of(student, want.terms, distance)) <= tolerance);
-  for (std::uint64_t k = 0; k < 2; ++k) {
-    const vec direction = random_direction(gradient.size(), 40 + k);
-    CHECK(std::abs(dot(gradient, direction) - slope_along(student, want.terms, distance, direction)) <=
-          1e-7 * norm(gradient) * norm(direction));
-  }
+  check_gradient(gradient, student, want.terms, distance, tolerance);
 }
 
-struct setup {
-  any_schedule schedule;
-  toy<double> teacher, student;
-  setup(const std::string& name, prediction_kind teacher_kind, prediction_kind student_kind)
-      : schedule(schedule_called(name)), teacher({teacher_kind}, 21), student({student_kind}, 22) {}
-  teacher_signal signal(const boot::fixed_point_options& o, bool labelled, bool guided = false) const {
-    return {&teacher, schedule, labelled, guided, o.limits.low, o.limits.high};
-  }
-};
+using setup = toy_pair<21>;
 
 const boot::batch_request whole{.seed = 9, .step = 4, .first = 0, .count = 22, .total = 22, .progress = 0.2};
 
@@ -182,22 +169,7 @@ TEST_CASE("fixed_point: the difference looks to the noise side and never collaps
 TEST_CASE("fixed_point: two half requests add up to the whole, bit by bit per sample", "[objective][fixed_point]") {
   setup m("edm", prediction_kind::v, prediction_kind::v);
   boot::fixed_point<toy<double>, toy<double>, any_schedule, toy_labels_source> loss(m.teacher, m.student, m.schedule);
-  toy<double>::log_type one, two;
-  boot::loss_report all, half, other;
-  m.student.log = &one;
-  const vec g = run(loss, whole, all, 0.25);
-  m.student.log = &two;
-  auto first = whole, second = whole;
-  first.count = 9;
-  second.first = 9;
-  second.count = 13;
-  vec h = run(loss, second, half);
-  h = combine(1, h, 1, run(loss, first, other));
-  half += other;
-  CHECK_THAT(half.total, Catch::Matchers::WithinRel(all.total, 1e-13));
-  CHECK(relative_difference(h, g) <= 1e-12);
-  CHECK(recorded_rows(one).size() == 22);
-  CHECK(same_rows(recorded_rows(one), recorded_rows(two)));
+  check_halves(loss, whole, 9);
 }
 
 TEST_CASE("fixed_point: float agrees with double", "[objective][fixed_point]") {

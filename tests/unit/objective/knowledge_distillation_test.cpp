@@ -38,15 +38,7 @@ vec endpoint(const teacher_signal& f, const any_schedule& z, std::int64_t steps,
   return combine(1 / z.alpha(z.low), x, -z.sigma(z.low) / z.alpha(z.low), eps);
 }
 
-struct setup {
-  any_schedule schedule;
-  toy<double> teacher, student;
-  setup(const std::string& name, prediction_kind teacher_kind, prediction_kind student_kind)
-      : schedule(schedule_called(name)), teacher({teacher_kind}, 51), student({student_kind}, 52) {}
-  teacher_signal signal(const boot::knowledge_distillation_options& o, bool labelled, bool guided = false) const {
-    return {&teacher, schedule, labelled, guided, o.limits.low, o.limits.high};
-  }
-};
+using setup = toy_pair<51>;
 
 std::vector<term> reference(const toy<double>& student, const teacher_signal& f, const any_schedule& z, bool labelled,
                             const boot::knowledge_distillation_options& o, const boot::batch_request& r) {
@@ -76,12 +68,7 @@ void check(Objective& objective, const toy<double>& student, const std::vector<t
   const vec gradient = run(objective, request, report);
   CHECK(report.part[0].first == "knowledge_distillation");
   CHECK_THAT(report.total, Catch::Matchers::WithinRel(loss_of(student, terms, distance), tolerance));
-  CHECK(relative_difference(gradient, gradient_of(student, terms, distance)) <= tolerance);
-  for (std::uint64_t k = 0; k < 2; ++k) {
-    const vec direction = random_direction(gradient.size(), 40 + k);
-    CHECK(std::abs(dot(gradient, direction) - slope_along(student, terms, distance, direction)) <=
-          1e-7 * norm(gradient) * norm(direction));
-  }
+  check_gradient(gradient, student, terms, distance, tolerance);
 }
 
 const boot::batch_request whole{.seed = 4, .step = 6, .first = 0, .count = 12, .total = 12, .progress = 0.5};
@@ -191,21 +178,7 @@ TEST_CASE("knowledge_distillation: two half requests add up to the whole, bit by
   const std::int64_t pool = GENERATE(0, 30);
   boot::knowledge_distillation<toy<double>, toy<double>, any_schedule, toy_labels_source> loss(
       m.teacher, m.student, m.schedule, {.steps = 3, .pool = pool});
-  toy<double>::log_type one, two;
-  boot::loss_report all, half, other;
-  m.student.log = &one;
-  const vec g = run(loss, whole, all, 0.25);
-  m.student.log = &two;
-  auto first = whole, second = whole;
-  first.count = 5;
-  second.first = 5;
-  second.count = 7;
-  vec h = run(loss, second, half);
-  h = combine(1, h, 1, run(loss, first, other));
-  half += other;
-  CHECK_THAT(half.total, Catch::Matchers::WithinRel(all.total, 1e-13));
-  CHECK(relative_difference(h, g) <= 1e-12);
-  CHECK(same_rows(recorded_rows(one), recorded_rows(two)));
+  check_halves(loss, whole, 5);
 }
 
 TEST_CASE("knowledge_distillation: float agrees with double", "[objective][knowledge_distillation]") {

@@ -67,15 +67,7 @@ std::vector<term> reference(const toy<double>& student, const teacher_signal& f,
   return terms;
 }
 
-struct setup {
-  any_schedule schedule;
-  toy<double> teacher, student;
-  setup(const std::string& name, prediction_kind teacher_kind, prediction_kind student_kind)
-      : schedule(schedule_called(name)), teacher({teacher_kind}, 71), student({student_kind}, 72) {}
-  teacher_signal signal(const options& o, bool labelled, bool guided = false) const {
-    return {&teacher, schedule, labelled, guided, o.limits.low, o.limits.high};
-  }
-};
+using setup = toy_pair<71>;
 
 void disturb(toy<double>& m, std::uint64_t seed) {
   const auto w = m.parameters().values();
@@ -90,12 +82,7 @@ void check(Objective& objective, const toy<double>& student, const std::vector<t
   const vec gradient = run(objective, request, report);
   CHECK(report.part[0].first == "progressive");
   CHECK_THAT(report.total, Catch::Matchers::WithinRel(loss_of(student, terms, distance), tolerance));
-  CHECK(relative_difference(gradient, gradient_of(student, terms, distance)) <= tolerance);
-  for (std::uint64_t k = 0; k < 2; ++k) {
-    const vec direction = random_direction(gradient.size(), 40 + k);
-    CHECK(std::abs(dot(gradient, direction) - slope_along(student, terms, distance, direction)) <=
-          1e-7 * norm(gradient) * norm(direction));
-  }
+  check_gradient(gradient, student, terms, distance, tolerance);
 }
 
 // Goes through all phases with changing weights and checks a step in each: its first, and a later one.
@@ -212,27 +199,13 @@ TEST_CASE("progressive_distillation: parts of a batch add up, bit by bit per sam
   boot::progressive_distillation<toy<double>, toy<double>, any_schedule, toy_labels_source> loss(m.teacher, m.student,
                                                                                                  m.schedule, o);
   const std::int64_t phase = GENERATE(0, 1);
-  boot::loss_report all, half, other;
+  boot::loss_report before;
   if (phase == 1) {
-    static_cast<void>(run(loss, {.seed = 6, .step = 3, .count = 10}, all));
+    static_cast<void>(run(loss, {.seed = 6, .step = 3, .count = 10}, before));
     disturb(m.student, 5);
   }
   const boot::batch_request whole{.seed = 6, .step = 3 * phase + 1, .first = 0, .count = 10, .total = 10};
-  toy<double>::log_type one, two;
-  m.student.log = &one;
-  const vec g = run(loss, whole, all, 0.25);
-  m.student.log = &two;
-  auto first = whole, second = whole;
-  first.count = 3;  // cut within a trajectory of four steps
-  second.first = 3;
-  second.count = 7;
-  vec h = run(loss, second, half);
-  h = combine(1, h, 1, run(loss, first, other));
-  half += other;
-  CHECK_THAT(half.total, Catch::Matchers::WithinRel(all.total, 1e-13));
-  CHECK(relative_difference(h, g) <= 1e-12);
-  CHECK(recorded_rows(one).size() == 10);
-  CHECK(same_rows(recorded_rows(one), recorded_rows(two)));
+  check_halves(loss, whole, 3);  // cut within a trajectory of four steps
 }
 
 TEST_CASE("progressive_distillation: its state resumes a phase, and nothing else does",

@@ -2,6 +2,8 @@
 /// What the tests of the objectives share: a tiny hand-written network that logs its calls, and plain float64 formulas.
 #pragma once
 
+#include "support/catch.hpp"
+
 #include <boot/kernel/cpu/for_each.hpp>
 #include <boot/kernel/cpu/noise.hpp>
 #include <boot/model/student.hpp>
@@ -17,6 +19,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace objective_reference {
@@ -463,6 +466,54 @@ inline std::vector<boot::prediction_kind> kinds_for(const any_schedule& s) {
   std::vector<boot::prediction_kind> kinds{sample, v, flow, edm};
   if (s.alpha(s.high) > 0) kinds.push_back(epsilon);
   return kinds;
+}
+
+/// A teacher and a student on the schedule of this name, with weights from `seed` and `seed` + 1.
+template <std::uint64_t seed>
+struct toy_pair {
+  any_schedule schedule;
+  toy<double> teacher, student;
+  toy_pair(const std::string& name, boot::prediction_kind teacher_kind, boot::prediction_kind student_kind)
+      : schedule(schedule_called(name)), teacher({teacher_kind}, seed), student({student_kind}, seed + 1) {}
+  template <class Options>
+  teacher_signal signal(const Options& o, bool labelled, bool guided = false) const {
+    return {&teacher, schedule, labelled, guided, o.limits.low, o.limits.high};
+  }
+};
+
+/// An objective's gradient against that by hand, and that by hand against differences of the frozen-target loss.
+inline void check_gradient(const vec& gradient, const toy<double>& student, const std::vector<term>& terms,
+                           const rho& distance, double tolerance) {
+  CHECK(relative_difference(gradient, gradient_of(student, terms, distance)) <= tolerance);
+  for (std::uint64_t k = 0; k < 2; ++k) {
+    const vec direction = random_direction(gradient.size(), 40 + k);
+    CHECK(std::abs(dot(gradient, direction) - slope_along(student, terms, distance, direction)) <=
+          1e-7 * norm(gradient) * norm(direction));
+  }
+}
+
+/// The whole request against its samples before and from `cut` on, the second part first: losses and gradients add up,
+/// and inputs, times, labels and dL/d output of every sample have equal bits, so the targets had. Returns both losses.
+template <class O>
+std::pair<boot::loss_report, boot::loss_report> check_halves(O& objective, const boot::batch_request& whole,
+                                                             std::int64_t cut) {
+  auto first = whole, second = whole;
+  first.count = second.first = cut;
+  second.count = whole.count - cut;
+  toy<double>::log_type one, two;
+  boot::loss_report all, half, other;
+  objective.student().log = &one;
+  const vec g = run(objective, whole, all, 0.25);  // a gradient that is not empty: it is added to, not written
+  objective.student().log = &two;
+  vec h = run(objective, second, half);
+  h = combine(1, h, 1, run(objective, first, other));
+  objective.student().log = nullptr;
+  half += other;
+  CHECK_THAT(half.total, Catch::Matchers::WithinRel(all.total, 1e-13));
+  CHECK(relative_difference(h, g) <= 1e-12);
+  CHECK(recorded_rows(one).size() == static_cast<std::size_t>(whole.count));
+  CHECK(same_rows(recorded_rows(one), recorded_rows(two)));
+  return {all, half};
 }
 
 }  // namespace objective_reference

@@ -7,9 +7,7 @@
 
 using boot::cpu;
 using boot::no_condition;
-using boot::testing::sampler_message;
 using boot::testing::sampler_noise;
-using Catch::Matchers::ContainsSubstring;
 
 namespace {
 
@@ -17,14 +15,7 @@ namespace {
 template <class Schedule>
 boot::tensor<double, cpu> chain(const Schedule& schedule, const boot::tensor<double, cpu>& eps,
                                 const std::vector<double>& times) {
-  boot::tensor<double, cpu> out(cpu{}, eps.extents());
-  for (std::int64_t i = 0; i < eps.size(); ++i) {
-    const auto j = static_cast<std::size_t>(i % 4);
-    const auto f = [&](double x, double t) {
-      return boot::testing::sampler_clean(j, x, schedule.alpha(t), schedule.sigma(t));
-    };
-    const double start = schedule.sigma(times[0]) * eps.data()[i];
-    double x = start + schedule.alpha(times[0]) * f(start, times[0]);
+  return boot::testing::chain_in_x(schedule, eps, times, [&](const auto& f, double x) {
     for (std::size_t k = 0; k + 1 < times.size(); ++k) {
       const double t = times[k], s = times[k + 1];
       const double a = schedule.alpha(t), b = schedule.sigma(t), a2 = schedule.alpha(s), b2 = schedule.sigma(s);
@@ -34,9 +25,8 @@ boot::tensor<double, cpu> chain(const Schedule& schedule, const boot::tensor<dou
       if (ratio > 0) correction = 1 + (1 - ratio) / std::log(ratio);
       x = euler + a2 * correction * (f(euler, s) - f1);
     }
-    out.data()[i] = (x - schedule.sigma(times.back()) * eps.data()[i]) / schedule.alpha(times.back());
-  }
-  return out;
+    return x;
+  });
 }
 
 }  // namespace
@@ -57,35 +47,15 @@ TEST_CASE("heun: equals the chain written in x", "[sampler]") {
 }
 
 TEST_CASE("heun: order 3 of one step, order 2 of the whole, towards the closed form", "[sampler]") {
-  const auto eps = sampler_noise<double>(64, 4, 32);
-  boot::tensor<double, cpu> out(cpu{}, eps.extents()), exact(cpu{}, eps.extents());
   boot::testing::for_each_schedule([&](const char* name, const auto& schedule) {
     CAPTURE(name);
-    for (const double position : {0.2, 0.5, 0.8}) {
-      const double slope = boot::testing::local_order(
-          schedule, position, [&](const auto& teacher, const auto& noise, auto times, auto& y) {
-            boot::heun_sample(cpu{}, teacher, schedule, no_condition{}, noise,
-                              {.times = times, .start = boot::trajectory_start::signal}, y.get());
-          });
-      REQUIRE(std::abs(slope - 3) < 0.1);
-    }
-    const boot::gaussian teacher(schedule, boot::testing::sampler_mean, boot::testing::sampler_deviation);
-    // Between two times where lambda is finite: at its infinite ends an even grid never becomes fine in lambda.
-    const double range = schedule.t_max() - schedule.t_min();
-    const double from = schedule.t_min() + 0.95 * range, to = schedule.t_min() + 0.05 * range;
-    teacher.signal(eps.get(), to, exact.get());
-    std::vector<double> errors;
-    for (const std::int64_t steps : {32, 64, 128}) {
-      teacher.signal(eps.get(), from, out.get());
-      boot::heun_sample(cpu{}, teacher, schedule, no_condition{}, eps,
-                        {.times = boot::make_time_grid(schedule, boot::time_spacing::lambda, steps, from, to),
-                         .start = boot::trajectory_start::signal},
-                        out.get());
-      errors.push_back(boot::testing::sampler_rms(out, exact));
-    }
-    REQUIRE(errors[2] < 1e-3);
-    REQUIRE(std::abs(errors[0] / errors[1] - 4) < 0.6);
-    REQUIRE(std::abs(errors[1] / errors[2] - 4) < 0.4);
+    const auto sample = [&](const auto& teacher, const auto& noise, const auto& times, auto& y) {
+      boot::heun_sample(cpu{}, teacher, schedule, no_condition{}, noise,
+                        {.times = times, .start = boot::trajectory_start::signal}, y.get());
+    };
+    for (const double position : {0.2, 0.5, 0.8})
+      REQUIRE(std::abs(boot::testing::local_order(schedule, position, sample) - 3) < 0.1);
+    boot::testing::check_second_order(schedule, 32, 32, sample);
   });
 }
 
@@ -107,14 +77,8 @@ TEST_CASE("heun: a step to sigma = 0 is of first order and asks no teacher there
 }
 
 TEST_CASE("heun: refuses the options of stochastic samplers", "[sampler]") {
-  const boot::cosine_schedule schedule;
-  const boot::gaussian teacher(schedule, {0.0}, {1.0});
-  boot::tensor<float, cpu> out(cpu{}, {2, 1});
-  const auto with = [&](const boot::sampler_options& o) {
-    return sampler_message(
-        [&] { boot::heun_sample(cpu{}, teacher, schedule, no_condition{}, boot::drawn_noise{}, o, out.get()); });
-  };
-  REQUIRE(with({}) == "no error");
-  REQUIRE_THAT(with({.eta = 0.5}), ContainsSubstring("heun_sample got eta = 0.5"));
-  REQUIRE_THAT(with({.recompute_noise = false}), ContainsSubstring("recompute_noise = false"));
+  boot::testing::check_refuses_stochastic_options(
+      "heun_sample", [](const auto& teacher, const auto& schedule, const boot::sampler_options& o, auto& out) {
+        boot::heun_sample(cpu{}, teacher, schedule, no_condition{}, boot::drawn_noise{}, o, out.get());
+      });
 }

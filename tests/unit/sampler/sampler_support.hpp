@@ -7,6 +7,8 @@
 #include <boot/kernel/cpu/for_each.hpp>
 #include <boot/kernel/cpu/noise.hpp>
 #include <boot/model/gaussian.hpp>
+#include <boot/sampler/sampler.hpp>
+#include <boot/sampler/time_grid.hpp>
 #include <boot/schedule/cosine.hpp>
 #include <boot/schedule/edm.hpp>
 #include <boot/schedule/flow.hpp>
@@ -100,6 +102,60 @@ double local_order(const Schedule& schedule, double position, const Sample& samp
     sx += a, sy += b, sxx += a * a, sxy += a * b, n += 1;
   }
   return (n * sxy - sx * sy) / (n * sxx - sx * sx);
+}
+
+/// A sampler's chain, walked in x by hand: `walk(f, x)` takes x at times.front() to x at times.back(), where f(x, t) is
+/// the clean signal of the number it walks. Returns the signal that is left beside the noise.
+template <class Schedule, class Walk>
+boot::tensor<double, cpu> chain_in_x(const Schedule& schedule, const boot::tensor<double, cpu>& eps,
+                                     const std::vector<double>& times, const Walk& walk) {
+  boot::tensor<double, cpu> out(cpu{}, eps.extents());
+  for (std::int64_t i = 0; i < eps.size(); ++i) {
+    const auto f = [&](double x, double t) {
+      return sampler_clean(static_cast<std::size_t>(i % 4), x, schedule.alpha(t), schedule.sigma(t));
+    };
+    const double start = schedule.sigma(times[0]) * eps.data()[i];
+    const double x = walk(f, start + schedule.alpha(times[0]) * f(start, times[0]));
+    out.data()[i] = (x - schedule.sigma(times.back()) * eps.data()[i]) / schedule.alpha(times.back());
+  }
+  return out;
+}
+
+/// Checks that `sample(teacher, noise, times, y)` is of order 2 as a whole: halving its steps, 1/`fewest` at first,
+/// quarters the error. Between two times where lambda is finite: at its infinite ends an even grid never becomes fine
+/// in lambda.
+template <class Schedule, class Sample>
+void check_second_order(const Schedule& schedule, std::uint64_t seed, std::int64_t fewest, const Sample& sample) {
+  const boot::gaussian teacher(schedule, sampler_mean, sampler_deviation);
+  const auto eps = sampler_noise<double>(64, 4, seed);
+  boot::tensor<double, cpu> out(cpu{}, eps.extents()), exact(cpu{}, eps.extents());
+  const double range = schedule.t_max() - schedule.t_min();
+  const double from = schedule.t_min() + 0.95 * range, to = schedule.t_min() + 0.05 * range;
+  teacher.signal(eps.get(), to, exact.get());
+  std::vector<double> errors;
+  for (const std::int64_t steps : {fewest, 2 * fewest, 4 * fewest}) {
+    teacher.signal(eps.get(), from, out.get());
+    sample(teacher, eps, boot::make_time_grid(schedule, time_spacing::lambda, steps, from, to), out);
+    errors.push_back(sampler_rms(out, exact));
+  }
+  REQUIRE(errors[2] < 1e-3);
+  REQUIRE(std::abs(errors[0] / errors[1] - 4) < 0.6);
+  REQUIRE(std::abs(errors[1] / errors[2] - 4) < 0.4);
+}
+
+/// Checks that a sampler without noise of its own, `sample(teacher, schedule, options, out)`, refuses what only
+/// stochastic samplers know.
+template <class Sample>
+void check_refuses_stochastic_options(const std::string& name, const Sample& sample) {
+  const boot::cosine_schedule schedule;
+  const boot::gaussian teacher(schedule, {0.0}, {1.0});
+  boot::tensor<float, cpu> out(cpu{}, {2, 1});
+  const auto with = [&](const boot::sampler_options& o) {
+    return sampler_message([&] { sample(teacher, schedule, o, out); });
+  };
+  REQUIRE(with({}) == "no error");
+  REQUIRE_THAT(with({.eta = 0.5}), Catch::Matchers::ContainsSubstring(name + " got eta = 0.5"));
+  REQUIRE_THAT(with({.recompute_noise = false}), Catch::Matchers::ContainsSubstring("recompute_noise = false"));
 }
 
 /// Counts the samples it is asked for and the smallest noise it sees; otherwise its inner teacher.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// A run that is killed and resumed ends with the same bits as one never stopped: the digits teacher distilled with
+// A run that is killed and resumed ends with the same bits as one never stopped: the digits teachers distilled with
 // labels, progressive time, accumulation 2 (odd parts), a constant-decay and a power-function average, checkpoints every
-// 25 steps.
+// 25 steps. bit_equal is the MLP's, unet_bit_equal the U-Net's, with bf16 activations.
 //
 // Every run is a program of its own (this one, executed again). It says each finished step through a pipe; at a step
 // drawn at random, and a random part of a step later, it gets SIGKILL, which no program can see coming. Every fifth kill
@@ -16,7 +16,7 @@
 #include <boot/kernel/cpu/for_each.hpp>
 #include <boot/kernel/cpu/noise.hpp>
 #include <boot/kernel/cpu/optimizer.hpp>
-#include <boot/nn/cpu/operations.hpp>
+#include <boot/nn/cpu/all.hpp>
 #include <boot/objective/bootstrap.hpp>
 #include <boot/objective/sources.hpp>
 #include <boot/train/checkpoint.hpp>
@@ -35,6 +35,7 @@
 #include <string>
 #include <string_view>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -44,17 +45,25 @@ using boot::cpu;
 using boot::measure::json;
 
 constexpr std::int64_t checkpoint_every = 25;
-constexpr std::int64_t batch = 65;
 
 std::string checkpoint_folder(const std::string& folder) { return folder + "/checkpoints"; }
 
+struct job {
+  std::string network;  // mlp or unet
+  std::string teacher;
+  std::int64_t steps, batch;
+  std::uint64_t seed;
+  int threads;
+};
+
 /// What one program does: the run in `folder`, resumed if it can be, to its end.
-int train(const std::string& folder, const std::string& teacher_file, std::int64_t steps, std::uint64_t seed,
-          int threads, bool flip_a_bit) {
-  const cpu dev{.threads = threads};
-  digits::network teacher = digits::new_teacher(dev);
-  boot::load_parameters(teacher_file, teacher.parameters());
-  digits::network student = boot::student_of(dev, teacher, 0, seed);
+template <class Network, boot::StorageScalar Activation>
+int train(const job& j, const std::string& folder, bool flip_a_bit) {
+  const cpu dev{.threads = j.threads};
+  auto loaded = digits::new_teacher<Network>(dev);
+  boot::load_parameters(j.teacher, loaded.parameters());
+  const auto teacher = loaded.template with_activations<Activation>(dev);
+  auto student = boot::student_of(dev, teacher, 0, j.seed);
   boot::bootstrap loss(teacher, student, digits::schedule(),
                        boot::bootstrap_options{.delta = 0.04,
                                                .boundary_fraction = 0.25,
@@ -64,9 +73,9 @@ int train(const std::string& folder, const std::string& teacher_file, std::int64
   boot::distiller trainer{
       dev,
       loss,
-      {.steps = steps,
-       .batch = batch,
-       .seed = seed,
+      {.steps = j.steps,
+       .batch = j.batch,
+       .seed = j.seed,
        .rate = {.peak = 3e-3},
        .optimizer = {.averages = {{.decay = 0.99}, {.relative_width = 0.1}}},
        .accumulation = 2,
@@ -111,13 +120,6 @@ int train(const std::string& folder, const std::string& teacher_file, std::int64
   return r.finished ? 0 : 1;
 }
 
-struct job {
-  std::string teacher;
-  std::int64_t steps;
-  std::uint64_t seed;
-  int threads;
-};
-
 /// This program once more, on `folder`.
 class child {
  public:
@@ -125,8 +127,10 @@ class child {
     const std::vector<std::string> words{"measure_resume",
                                          "--child",
                                          folder,
+                                         j.network,
                                          j.teacher,
                                          std::to_string(j.steps),
+                                         std::to_string(j.batch),
                                          std::to_string(j.seed),
                                          std::to_string(j.threads),
                                          flip_a_bit ? "1" : "0"};
@@ -267,19 +271,9 @@ json killed_and_resumed(const job& j, const std::string& folder, std::uint64_t n
   }
 }
 
-int measure(int argc, char** argv) {
-  boot::measure::measure_report report(
-      "resume", {{"bit_equal", "== 20", "runs killed at a random moment and resumed that equal an unbroken one"}}, {0});
-  if (const auto status = report.parse(argc, argv)) return *status;
-  const std::int64_t steps = report.quick() ? 60 : 300;
-  const std::uint64_t runs = report.quick() ? 3 : 20;
-  report.setting("steps", steps);
-  report.setting("runs", runs);
-  report.setting("batch", batch);
-  report.setting("accumulation", 2);
-  report.setting("checkpoint_every", checkpoint_every);
-  if (!report.wants("bit_equal")) return report.finish();
-  const fs::path base = report.cache_folder() / fmt::format("runs-{}", ::getpid());
+/// How many of `runs` equal an unbroken one; worst of the seeds.
+std::uint64_t runs_equal(boot::measure::measure_report& report, job j, std::uint64_t runs) {
+  const fs::path base = report.cache_folder() / fmt::format("runs-{}-{}", j.network, ::getpid());
   struct remover {
     const fs::path& folder;
     bool keep = false;
@@ -290,8 +284,8 @@ int measure(int argc, char** argv) {
   } cleaner{base};
   std::uint64_t worst = runs;
   for (const std::uint64_t seed : report.seeds()) {
-    const job j{(report.root() / "examples/data/digits_teacher.safetensors").string(), steps, seed,
-                report.options().threads};
+    j.seed = seed;
+    const std::string what = fmt::format("{} seed {}", j.network, seed);
     const std::string whole = (base / fmt::format("unbroken-{}", seed)).string();
     double seconds_per_step = 0;
     std::optional<remains> unbroken;
@@ -305,29 +299,28 @@ int measure(int argc, char** argv) {
       seconds_per_step = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() /
                          static_cast<double>(checkpoint_every - 6);
       run.finish();
-      unbroken.emplace(whole, steps);
-      report.progress("seed {}: unbroken run done, {:.1f} ms a step, {} bytes to compare", seed,
-                      seconds_per_step * 1000,
+      unbroken.emplace(whole, j.steps);
+      report.progress("{}: unbroken run done, {:.1f} ms a step, {} bytes to compare", what, seconds_per_step * 1000,
                       unbroken->memory.size() + unbroken->log.size() + unbroken->checkpoint.size());
       return *unbroken;
     };
-    const bool sees = report.cached(fmt::format("one flipped bit, seed={}", seed), [&] {
+    const bool sees = report.cached("one flipped bit, " + what, [&] {
       const remains& r = reference();
       const std::string folder = fresh_folder(base / "flipped");
-      const std::int64_t last = (steps - 1) / checkpoint_every * checkpoint_every;
+      const std::int64_t last = (j.steps - 1) / checkpoint_every * checkpoint_every;
       fs::create_directories(checkpoint_folder(folder));
       fs::copy(whole + "/log.jsonl", folder + "/log.jsonl");
       const auto name = fs::path(boot::checkpoints(checkpoint_folder(whole)).path_of(last));
       fs::copy(name, fs::path(checkpoint_folder(folder)) / name.filename());
       child run(j, folder, true);
       run.finish();
-      return remains(folder, steps).memory != r.memory;
+      return remains(folder, j.steps).memory != r.memory;
     });
     boot::require(sees, "measure resume: a flipped bit in the restored state changed nothing; the comparison is blind");
     std::uint64_t equal = 0, kills_while_writing = 0, before_first = 0;
     json kills = json::array();
     for (std::uint64_t k = 0; k < runs; ++k) {
-      const json r = report.cached(fmt::format("run {} seed={}", k, seed), [&] {
+      const json r = report.cached(fmt::format("run {} {}", k, what), [&] {
         const remains& whole_run = reference();
         return killed_and_resumed(j, (base / fmt::format("run-{}", k)).string(), k, whole_run, seconds_per_step);
       });
@@ -336,27 +329,63 @@ int measure(int argc, char** argv) {
       kills_while_writing += r["half_written_files"].get<int>() > 0 ? 1 : 0;
       before_first += r["resumed_from"].get<int>() == 0 ? 1 : 0;
       kills.push_back({r["killed_after_step"], r["resumed_from"]});
-      report.progress("seed {}, run {}: killed after step {}{}, resumed from {}: {}", seed, k,
+      report.progress("{}, run {}: killed after step {}{}, resumed from {}: {}", what, k,
                       r["killed_after_step"].get<int>(),
                       r["half_written_files"].get<int>() > 0 ? " while a checkpoint was written" : "",
                       r["resumed_from"].get<int>(), r["equal"].get<bool>() ? "equal" : "DIFFERENT " + r.dump());
     }
-    report.beside(fmt::format("seed {}: killed after step, resumed from", seed), kills);
-    report.beside(fmt::format("seed {}: kills while a checkpoint was written", seed), kills_while_writing);
-    report.beside(fmt::format("seed {}: kills before the first checkpoint", seed), before_first);
+    report.beside(what + ": killed after step, resumed from", kills);
+    report.beside(what + ": kills while a checkpoint was written", kills_while_writing);
+    report.beside(what + ": kills before the first checkpoint", before_first);
     worst = std::min(worst, equal);
   }
-  report.config("note", "batch 65 instead of the example's 256, to keep 20 runs short; parts of 32 and 33");
-  report.row("bit_equal", static_cast<double>(worst), fmt::format("of {}", runs));
+  return worst;
+}
+
+int measure(int argc, char** argv) {
+  boot::measure::measure_report report(
+      "resume",
+      {{"bit_equal", "== 20", "runs killed at a random moment and resumed that equal an unbroken one: MLP"},
+       {"unet_bit_equal", "== 20", "the same: U-Net, bf16 activations"}},
+      {0});
+  if (const auto status = report.parse(argc, argv)) return *status;
+  const std::uint64_t runs = report.quick() ? 3 : 20;
+  const std::string data = (report.root() / "examples/data").string() + "/";
+  const job mlp{"mlp",
+                data + digits::choice<boot::mlp>::teacher_file,
+                report.quick() ? 60 : 300,
+                65,
+                0,
+                report.options().threads};
+  const job unet{"unet",
+                 data + digits::choice<boot::unet2d>::teacher_file,
+                 report.quick() ? 60 : 150,
+                 25,
+                 0,
+                 report.options().threads};
+  for (const job& j : {mlp, unet}) {
+    report.setting(j.network + " steps", j.steps);
+    report.setting(j.network + " batch", j.batch);
+  }
+  report.setting("runs", runs);
+  report.setting("accumulation", 2);
+  report.setting("checkpoint_every", checkpoint_every);
+  for (const auto& [key, j] : {std::pair{"bit_equal", mlp}, std::pair{"unet_bit_equal", unet}})
+    if (report.wants(key))
+      report.row(key, static_cast<double>(runs_equal(report, j, runs)), fmt::format("of {}", runs));
+  report.config("note", "small odd batches, to keep 20 runs short; parts that differ by one sample");
   return report.finish();
 }
 
 }  // namespace
 
 int main(int argc, char** argv) try {
-  if (argc == 8 && std::string_view(argv[1]) == "--child")
-    return train(argv[2], argv[3], std::stoll(argv[4]), std::stoull(argv[5]), std::stoi(argv[6]),
-                 std::string_view(argv[7]) == "1");
+  if (argc == 10 && std::string_view(argv[1]) == "--child") {
+    const job j{argv[3], argv[4], std::stoll(argv[5]), std::stoll(argv[6]), std::stoull(argv[7]), std::stoi(argv[8])};
+    const bool flip_a_bit = std::string_view(argv[9]) == "1";
+    return j.network == "mlp" ? train<boot::mlp, float>(j, argv[2], flip_a_bit)
+                              : train<boot::unet2d, boot::bf16>(j, argv[2], flip_a_bit);
+  }
   return measure(argc, argv);
 } catch (const std::exception& reason) {
   fmt::print(stderr, "{}\n", reason.what());

@@ -19,7 +19,7 @@
 
 namespace digits {
 
-inline constexpr std::int64_t pixels = 64;
+inline constexpr std::int64_t side = 8, pixels = side * side;
 inline constexpr std::int32_t classes = 10;
 
 /// Images in [-1, 1], [N, 64], and their classes.

@@ -41,9 +41,9 @@ inline std::vector<std::int32_t> labels_in_turn(std::int64_t n) {
 inline labels_view view_of(const std::vector<std::int32_t>& labels) {
   return {{labels.data(), {static_cast<std::int64_t>(labels.size())}}};
 }
-/// The noise that the samples with numbers 0..n-1 start from.
-inline samples noise(const boot::cpu& dev, std::uint64_t seed, std::int64_t n) {
-  samples eps(dev, {n, pixels});
+/// The noise that the samples with numbers 0..n-1 start from, [n, one...].
+inline samples noise(const boot::cpu& dev, std::uint64_t seed, std::int64_t n, const boot::shape& one) {
+  samples eps(dev, one.batched(n));
   std::vector<std::int64_t> numbers(static_cast<std::size_t>(n));
   std::iota(numbers.begin(), numbers.end(), 0);
   boot::fill_noise(dev, boot::counter_key{seed, boot::stream::noise, 0}, std::span<const std::int64_t>(numbers),
@@ -60,35 +60,51 @@ struct figures {
   double class_share = 0;                             ///< share that the classifier gives the asked class
 };
 
+/// How much an evaluation does.
+struct evaluation_options {
+  std::int64_t paired = 8192;      ///< samples that are compared one by one with the ODE from the same noise
+  std::int64_t reference = 20000;  ///< samples of the ODE from other noise
+  std::int64_t ode_steps = 48;     ///< Heun steps of the ODE
+};
+
+/// What the figures are made with, or less for a look.
+template <class Network>
+evaluation_options evaluation(bool quick) {
+  if (quick) return {.paired = 2048, .reference = 4096, .ode_steps = 16};
+  return {.ode_steps = choice<Network>::ode_steps};
+}
+
 /// Everything samples are compared with. The teacher's ODE is solved by Heun steps uniform in log-SNR; the samples are kept
 /// in `cache` under the teacher's hash, so that only the first evaluation of a teacher pays for them.
 template <class Teacher>
 class evaluator {
  public:
   evaluator(const boot::cpu& dev, const Teacher& teacher, const data_set& data, std::uint64_t teacher_hash,
-            const std::string& cache, std::int64_t paired = 8192, std::int64_t reference = 20000, bool quick = false)
-      : classifier_(dev), labels_(labels_in_turn(paired)), eps_(noise(dev, paired_seed, paired)) {
+            const std::string& cache, const evaluation_options& o)
+      : classifier_(dev),
+        labels_(labels_in_turn(o.paired)),
+        eps_(noise(dev, paired_seed, o.paired, teacher.sample_shape())) {
     classifier_.train(dev, data.train);
     std::filesystem::create_directories(cache);
-    const std::string name = fmt::format("{}/ode_{:016x}_{}_{}{}.safetensors", cache, teacher_hash, paired, reference,
-                                         quick ? "_quick" : "");
+    const std::string name =
+        fmt::format("{}/ode_{:016x}_{}_{}_heun{}.safetensors", cache, teacher_hash, o.paired, o.reference, o.ode_steps);
+    const boot::shape end = eps_.extents(), reference = end.with_batch(o.reference);
     if (!std::filesystem::exists(name)) {
-      const boot::sampler_options solver{.steps = quick ? 16 : 48, .spacing = boot::time_spacing::lambda};
-      end_ = samples(dev, {paired, pixels});
+      const boot::sampler_options solver{.steps = o.ode_steps, .spacing = boot::time_spacing::lambda};
+      end_ = samples(dev, end);
       boot::heun_sample(dev, teacher, schedule(), view_of(labels_), eps_, solver, end_.get());
-      reference_ = samples(dev, {reference, pixels});
-      const auto turn = labels_in_turn(reference);
-      boot::heun_sample(dev, teacher, schedule(), view_of(turn), noise(dev, reference_seed, reference), solver,
-                        reference_.get());
+      reference_ = samples(dev, reference);
+      const auto turn = labels_in_turn(o.reference);
+      boot::heun_sample(dev, teacher, schedule(), view_of(turn),
+                        noise(dev, reference_seed, o.reference, teacher.sample_shape()), solver, reference_.get());
       const std::vector<boot::safetensors_entry> entries = {
-          boot::entry_of_floats("end", {paired, pixels}, span_of(end_), boot::file_dtype::f32),
-          boot::entry_of_floats("reference", {reference, pixels}, span_of(reference_), boot::file_dtype::f32)};
+          boot::entry_of_floats("end", {o.paired, pixels}, span_of(end_), boot::file_dtype::f32),
+          boot::entry_of_floats("reference", {o.reference, pixels}, span_of(reference_), boot::file_dtype::f32)};
       boot::write_safetensors(name, entries);
     } else {
       const auto file = boot::safetensors_file::open(name);
-      end_ = boot::tensor_of<float>(dev, std::span<const float>(file.read_floats("end")), {paired, pixels});
-      reference_ =
-          boot::tensor_of<float>(dev, std::span<const float>(file.read_floats("reference")), {reference, pixels});
+      end_ = boot::tensor_of<float>(dev, std::span<const float>(file.read_floats("end")), end);
+      reference_ = boot::tensor_of<float>(dev, std::span<const float>(file.read_floats("reference")), reference);
     }
     pixels_ = boot::feature_statistics(dev, reference_);
     features_ = boot::feature_statistics(dev, classifier_.features(dev, reference_));
@@ -99,11 +115,11 @@ class evaluator {
     train_to_held_out_features = boot::frechet_distance(
         boot::feature_statistics(dev, classifier_.features(dev, data.train.images)), held_out_features_);
     classifier_accuracy = classifier_.share(dev, data.held_out.images, data.held_out.labels);
-    neighbours_ = samples(dev, {std::min(paired, reference), pixels});
+    neighbours_ = samples(dev, end.with_batch(std::min(o.paired, o.reference)));
     boot::copy(dev, std::as_const(reference_).get().rows(0, neighbours_.extents().batch()), neighbours_.get());
   }
 
-  /// Figures of samples made from noise() with labels(); `paired` samples in that order.
+  /// Figures of samples made from start() with labels(), in that order.
   figures operator()(const boot::cpu& dev, const samples& made) {
     figures f;
     const auto p = boot::feature_statistics(dev, made),

@@ -6,8 +6,9 @@
 #include <boot/io/file.hpp>
 #include <boot/io/image.hpp>
 #include <boot/io/parameters.hpp>
+#include <boot/kernel/cpu/noise.hpp>
 #include <boot/kernel/cpu/optimizer.hpp>
-#include <boot/nn/cpu/operations.hpp>
+#include <boot/nn/cpu/all.hpp>
 #include <boot/sampler/ddim.hpp>
 #include <boot/sampler/dpm_solver.hpp>
 #include <boot/sampler/one_step.hpp>
@@ -18,7 +19,8 @@
 #include <cstdio>
 #include <exception>
 #include <filesystem>
-#include <memory>
+#include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -28,13 +30,21 @@ namespace {
 struct settings {
   std::string data = std::string(BOOT_SOURCE_DIR) + "/examples/data";
   std::string out = "out/digits";
+  std::string network = "mlp", objective = "bootstrap";
   std::string teacher;
   bool from_scratch = false, quick = false, heun = false;
   double guidance = 1;
   int threads = 0;
-  std::int64_t teacher_steps = 3000;
+  std::optional<std::int64_t> teacher_steps, steps, batch;  // unset: the network's own, digits::choice
+  std::optional<double> rate;
   digits::distillation_options distillation;
 };
+
+const std::map<std::string, digits::objective> objectives = {
+    {"bootstrap", digits::objective::bootstrap},
+    {"fixed_point", digits::objective::fixed_point},
+    {"knowledge_distillation", digits::objective::knowledge_distillation},
+    {"progressive_distillation", digits::objective::progressive_distillation}};
 
 struct row {
   std::string name;
@@ -116,22 +126,23 @@ double worth(const std::vector<row>& rows, double value, double digits::figures:
   return calls;
 }
 
-template <class Teacher>
-void run(const boot::cpu& dev, const settings& s, const digits::network& network, const Teacher& teacher,
+/// Distils `teacher`, which is `network` or made of it, and compares the student with the teacher's own samplers.
+template <class Network, class Teacher>
+void run(const boot::cpu& dev, const settings& s, const digits::model<Network>& network, const Teacher& teacher,
          const digits::data_set& data) {
   const auto begin = std::chrono::steady_clock::now();
   std::uint64_t hash = boot::content_hash(network.parameters().layout(), network.parameters().values());
   hash ^= boot::content_hash(std::as_bytes(std::span(&s.guidance, 1)));
-  fmt::print("Distilling: {} steps of {} samples, {} target, no data.\n", s.distillation.steps, s.distillation.batch,
-             s.heun ? "Heun" : "Euler");
+  const digits::training_options& training = s.distillation.training;
+  fmt::print("Distilling the {} by {}{}: {} steps of {} samples, no data.\n", s.network, s.objective,
+             s.heun ? " with a Heun target" : "", training.steps, training.batch);
   const auto distilled = digits::distil(dev, teacher, network, s.distillation);
   boot::save_parameters(s.out + "/student.safetensors", distilled.student.parameters().layout(),
                         distilled.student.parameters().values());
   fmt::print("Distilled in {:.0f} s with {:.2g} teacher calls. Now the teacher's own ODE, once per teacher.\n",
              distilled.seconds, distilled.teacher_samples);
 
-  digits::evaluator<Teacher> evaluate(dev, teacher, data, hash, s.out + "/cache", s.quick ? 2048 : 8192,
-                                      s.quick ? 4096 : 20000, s.quick);
+  digits::evaluator<Teacher> evaluate(dev, teacher, data, hash, s.out + "/cache", digits::evaluation<Network>(s.quick));
   const auto labels = digits::view_of(evaluate.labels());
   const auto schedule = digits::schedule();
   std::vector<row> rows;
@@ -167,56 +178,84 @@ void run(const boot::cpu& dev, const settings& s, const digits::network& network
       std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
 }
 
+/// The teacher, trained here or read from its file.
+template <class Network>
+digits::model<Network> make_teacher(const boot::cpu& dev, const settings& s, const digits::data_set& data) {
+  std::string file = s.teacher.empty() ? s.data + "/" + digits::choice<Network>::teacher_file : s.teacher;
+  auto network = digits::new_teacher<Network>(dev);
+  if (s.from_scratch) {
+    digits::training_options training = digits::choice<Network>::teacher;
+    training.steps = s.teacher_steps.value_or(s.quick ? 300 : training.steps);
+    fmt::print("Training the teacher on {} images: {} steps of {}.\n", data.train.labels.size(), training.steps,
+               training.batch);
+    network = digits::train_teacher<Network>(dev, data.train, training, s.out + "/teacher");
+    file = s.out + "/teacher.safetensors";
+    boot::save_parameters(file, network.parameters().layout(), std::as_const(network).parameters().values(),
+                          {.dtype = boot::file_dtype::bf16});
+  }
+  // What is distilled is what was written: a run from the file gives the same student.
+  boot::load_parameters(file, network.parameters());
+  return network;
+}
+
+template <class Network>
+void run_network(settings s) {
+  digits::training_options& training = s.distillation.training;
+  training = digits::choice<Network>::student;
+  if (s.quick) training.steps = 150;
+  training.steps = s.steps.value_or(training.steps);
+  training.batch = s.batch.value_or(training.batch);
+  training.rate = s.rate.value_or(training.rate);
+  const boot::cpu dev{s.threads};
+  const auto data = digits::load(s.data);
+  const auto network = make_teacher<Network>(dev, s, data);
+  if (s.guidance == 1) {
+    run<Network>(dev, s, network, network, data);
+  } else {
+    const boot::guided teacher(network, s.guidance);
+    run<Network>(dev, s, network, teacher, data);
+  }
+}
+
 int digits_main(int argc, char** argv) {
   settings s;
   CLI::App app("Handwritten digits, 8x8: a class-conditional teacher and its one-step student.");
-  app.add_option("--data", s.data, "folder of digits.csv.gz")->capture_default_str();
+  app.add_option("--network", s.network,
+                 "of teacher and student: mlp, or unet: convolutions and attention, some ten times slower")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"mlp", "unet"}));
+  app.add_option("--objective", s.objective,
+                 "what the student learns from. bootstrap: one teacher step from its own output (BOOT). fixed_point: "
+                 "the same with a derivative for the step. knowledge_distillation: the ends of trajectories that the "
+                 "teacher solved beforehand. progressive_distillation: 32 teacher steps, halved phase by phase")
+      ->capture_default_str()
+      ->check(CLI::IsMember(objectives));
+  app.add_option("--data", s.data, "folder of digits.csv.gz and the teachers")->capture_default_str();
   app.add_option("--out", s.out, "folder for pictures, logs and the student")->capture_default_str();
-  app.add_option("--teacher", s.teacher, "teacher file; default: the one beside the data");
+  app.add_option("--teacher", s.teacher, "teacher file; default: the network's own beside the data");
   app.add_flag("--from-scratch", s.from_scratch,
                "train the teacher first, from the images, and write OUT/teacher.safetensors");
-  app.add_option("--teacher-steps", s.teacher_steps, "steps of that training")->capture_default_str();
+  app.add_option("--teacher-steps", s.teacher_steps, "steps of that training; default: 3000")
+      ->check(CLI::PositiveNumber);
   app.add_option("--guidance", s.guidance, "guidance scale w of the teacher, 1: none")->capture_default_str();
-  app.add_flag("--heun", s.heun, "Heun target: two teacher calls per step, a better student");
-  app.add_option("--steps", s.distillation.steps, "distillation steps")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
-  app.add_option("--batch", s.distillation.batch, "samples per step")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
-  app.add_option("--rate", s.distillation.rate, "peak learning rate")->capture_default_str();
+  app.add_flag("--heun", s.heun,
+               "Heun target of bootstrap and knowledge_distillation: two teacher calls per step, a better student");
+  app.add_option("--steps", s.steps, "distillation steps; default: mlp 3000, unet 1600")->check(CLI::PositiveNumber);
+  app.add_option("--batch", s.batch, "samples per step; default: mlp 256, unet 128")->check(CLI::PositiveNumber);
+  app.add_option("--rate", s.rate, "peak learning rate; default: mlp 3e-3, unet 2e-3");
   app.add_option("--delta", s.distillation.delta, "bootstrap step, share of the time range")->capture_default_str();
   app.add_option("--seed", s.distillation.seed, "of the distillation")->capture_default_str();
   app.add_option("--threads", s.threads, "0: all")->capture_default_str();
   app.add_flag("--quick", s.quick, "a short run to see that everything works; its figures mean little");
   CLI11_PARSE(app, argc, argv);
-  if (s.quick) {
-    s.distillation.steps = std::min<std::int64_t>(s.distillation.steps, 150);
-    s.teacher_steps = std::min<std::int64_t>(s.teacher_steps, 300);
-  }
+  s.distillation.objective = objectives.at(s.objective);
   if (s.heun) s.distillation.target = boot::target_solver::heun;
   std::filesystem::create_directories(s.out);
   s.distillation.folder = s.out;
-
-  const boot::cpu dev{s.threads};
-  const auto data = digits::load(s.data);
-  digits::network network = digits::new_teacher(dev);
-  if (s.from_scratch) {
-    fmt::print("Training the teacher on {} images: {} steps.\n", data.train.labels.size(), s.teacher_steps);
-    network = digits::train_teacher(dev, data.train, s.teacher_steps, 1e-3, s.out + "/teacher");
-    const std::string file = s.out + "/teacher.safetensors";
-    boot::save_parameters(file, network.parameters().layout(), std::as_const(network).parameters().values(),
-                          {.dtype = boot::file_dtype::bf16});
-    // What is distilled is what was written: a run from the file gives the same student.
-    boot::load_parameters(file, network.parameters());
+  if (s.network == "unet") {
+    run_network<boot::unet2d>(s);
   } else {
-    boot::load_parameters(s.teacher.empty() ? s.data + "/digits_teacher.safetensors" : s.teacher, network.parameters());
-  }
-  if (s.guidance == 1) {
-    run(dev, s, network, network, data);
-  } else {
-    const boot::guided teacher(network, s.guidance);
-    run(dev, s, network, teacher, data);
+    run_network<boot::mlp>(s);
   }
   return 0;
 }

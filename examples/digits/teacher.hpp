@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
-/// The class-conditional teacher of the digits example: its network, its training on the data, its file.
+/// The class-conditional teacher of the digits example: its network, its training on the data.
 #pragma once
 
-#include "digits/data.hpp"
+#include "digits/networks.hpp"
 
 #include <boot/io/parameters.hpp>
-#include <boot/model/mlp.hpp>
 #include <boot/objective/denoising.hpp>
 #include <boot/schedule/cosine.hpp>
 #include <boot/train/distiller.hpp>
@@ -16,34 +15,34 @@
 
 namespace digits {
 
-using network = boot::network_model<boot::mlp, boot::cpu>;
+using network = model<boot::mlp>;
 
 inline boot::cosine_schedule schedule() { return boot::cosine_schedule({.t_min = 0.001, .t_max = 1}); }
 
-/// 1.3 million parameters, predicts v.
-inline network new_teacher(const boot::cpu& dev, std::uint64_t seed = 0) {
-  boot::mlp_options options;
-  options.features = pixels;
-  options.classes = classes;
-  return network(dev, boot::mlp(options), {boot::prediction_kind::v}, seed);
+/// An untrained network that predicts v.
+template <class Network = boot::mlp>
+model<Network> new_teacher(const boot::cpu& dev, std::uint64_t seed = 0) {
+  return {dev, choice<Network>::network(), {boot::prediction_kind::v}, seed};
 }
 
 /// Trains a teacher on the 1,297 training images; a tenth of the labels is dropped so that guidance is possible.
-inline network train_teacher(const boot::cpu& dev, const image_set& data, std::int64_t steps, double rate,
+template <class Network>
+model<Network> train_teacher(const boot::cpu& dev, const image_set& data, const training_options& o,
                              std::string folder = {}) {
-  network teacher = new_teacher(dev);
-  boot::denoising loss(teacher, schedule(), data.images.get(), {}, boot::data_labels<boot::cpu>(data.labels, 0.1));
+  auto teacher = new_teacher<Network>(dev);
+  const auto images = data.images.get().reshape(teacher.sample_shape().batched(data.images.extents().batch()));
+  boot::denoising loss(teacher, schedule(), images, {}, boot::data_labels<boot::cpu>(data.labels, 0.1));
   boot::distiller trainer{dev,
                           loss,
-                          {.steps = steps,
-                           .batch = 256,
-                           .rate = {.peak = rate, .warmup_steps = 200, .final_share = 0.02},
+                          {.steps = o.steps,
+                           .batch = o.batch,
+                           .rate = {.peak = o.rate, .warmup_steps = 200, .final_share = 0.02},
                            .folder = std::move(folder),
-                           .report_every = steps / 10}};
+                           .report_every = std::max<std::int64_t>(1, o.steps / 10)}};
   const auto result = trainer.run();
   boot::require(result.finished, "digits: the teacher's training was stopped after {} of {} steps; start it again",
-                result.step, steps);
-  return teacher.clone(dev, trainer.optimizer().average(0));
+                result.step, o.steps);
+  return trainer.average_model();
 }
 
 }  // namespace digits

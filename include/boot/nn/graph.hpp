@@ -239,15 +239,15 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
   /// The numbers of a value; empty in plan mode. With A other than T only of inputs, parameters and the result.
   [[nodiscard]] view<const T, D> data(const value& v) const {
     require(mode_ == graph_mode::plan || !at(v.id_).narrow,
-            "boot: the numbers of an activation of shape {} were asked for, which is stored in less than its type; "
-            "only a network's result can be read, and only in a run that began with its plan's `result`",
+            "boot: the numbers of an activation of shape {} were asked for, which is stored in bf16; in such a graph "
+            "only a network's result can be read, so ask for them in a graph without",
             to_string(v.extents()));
     return full(v.id_);
   }
 
   /// Adds dL/d parameters to the flat gradient, given dL/d `root`. Once per run; frees what the tape kept.
   void backward(const value& root, view<const T, D> root_gradient) {
-    require(recording_, "boot: backward() on a graph that was not recorded; begin it with graph_mode::recorded");
+    require(recording_, "boot: backward() on a graph that was not recorded; begin it with a plan of a recorded run");
     require(!differentiated_,
             "boot: backward() a second time on one recorded run; it frees what it read, so record the network again");
     require(mode_ == graph_mode::plan || root_gradient.size() == root.extents().size(),

@@ -20,6 +20,19 @@ if(BOOT_NATIVE)
     target_compile_options(boot_dev INTERFACE "$<${boot_gnu_like}:-march=native>")
   endif()
 endif()
+# boot_cuda_dev: the same for .cu files. Both compilers must tune to the same processor: alignments depend on it.
+if(BOOT_WITH_CUDA)
+  add_library(boot_cuda_dev INTERFACE)
+  target_link_libraries(boot_cuda_dev INTERFACE boot_dev boot_cuda)
+  target_compile_options(boot_cuda_dev INTERFACE "$<${boot_nvcc}:-Xcompiler=-Wall,-Wextra,-Wno-unknown-pragmas>")  # the host pass does not know unroll
+  if(BOOT_WERROR)  # a spill or local memory in a kernel is an error too
+    target_compile_options(boot_cuda_dev INTERFACE
+      "$<${boot_nvcc}:-Xptxas=-warn-spills,-warn-lmem-usage,--warning-as-error;SHELL:--Werror all-warnings>")
+  endif()
+  if(BOOT_NATIVE AND BOOT_HAS_MARCH_NATIVE)
+    target_compile_options(boot_cuda_dev INTERFACE "$<${boot_nvcc}:-Xcompiler=-march=native>")
+  endif()
+endif()
 # boot_program: the same for programs that run, which find files of the source tree (fixtures, data) from any directory.
 add_library(boot_program INTERFACE)
 target_link_libraries(boot_program INTERFACE boot_dev)

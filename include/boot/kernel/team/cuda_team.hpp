@@ -10,25 +10,26 @@
 
 namespace boot::inline v0 {
 
-/// One thread of a CUDA block of `Size` threads; blockIdx.x is the block, blockIdx.y the sample. Models Team.
-/// `memory` is shared: alignas(16), Size / 32 numbers of the widest type that is summed.
+/// One thread of a CUDA block of `Size` threads. Models Team. The grid is one-dimensional, blocks of one sample next to
+/// each other: its second extent would end at 65,535 samples, and rows of a norm are more.
+/// `memory` is the block's shared scratch: alignas(16), team_scratch_bytes() bytes.
 template <int Size>
 class cuda_team {
  public:
   static constexpr int size = Size;  ///< threads of a block
   static constexpr int warp = 32;    ///< threads of a warp
 
-  /// With the block's shared memory.
-  BOOT_DEVICE explicit cuda_team(void* memory) : memory_(memory) {}
+  /// With the block's shared memory and the number of blocks that share a sample.
+  BOOT_DEVICE cuda_team(void* memory, unsigned blocks) : memory_(memory), blocks_(blocks) {}
 
   /// This thread.
   BOOT_DEVICE int rank() const { return static_cast<int>(threadIdx.x); }
   /// This block.
-  BOOT_DEVICE std::int64_t block() const { return blockIdx.x; }
+  BOOT_DEVICE std::int64_t block() const { return blockIdx.x % blocks_; }
   /// Blocks that share a sample.
-  BOOT_DEVICE std::int64_t blocks() const { return gridDim.x; }
+  BOOT_DEVICE std::int64_t blocks() const { return blocks_; }
   /// The sample worked on.
-  BOOT_DEVICE std::int64_t sample() const { return blockIdx.y; }
+  BOOT_DEVICE std::int64_t sample() const { return blockIdx.x / blocks_; }
   /// Waits for the whole block.
   BOOT_DEVICE void sync() const { __syncthreads(); }
   /// x of the thread with rank ^ mask.
@@ -44,6 +45,7 @@ class cuda_team {
 
  private:
   void* memory_;
+  unsigned blocks_;
 };
 
 static_assert(Team<cuda_team<256>>);

@@ -8,16 +8,23 @@
 #include <barrier>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <thread>
 #include <vector>
 
 namespace boot::inline v0 {
 
 namespace detail {
+struct alignas(16) host_scratch_line {
+  std::byte bytes[16];
+};
 template <int Size>
 struct host_block {
+  explicit host_block(std::size_t scratch_bytes) : scratch((scratch_bytes + 15) / 16) {
+    std::memset(scratch.data(), 0xff, scratch.size() * sizeof(host_scratch_line));  // NaN until written
+  }
   std::barrier<> barrier{Size};
-  alignas(16) std::byte scratch[static_cast<std::size_t>(Size) * sizeof(double)];
+  std::vector<host_scratch_line> scratch;
   double lane[static_cast<std::size_t>(Size)];
 };
 }  // namespace detail
@@ -56,7 +63,7 @@ class host_team {
   /// Shared by the block.
   template <class X>
   [[nodiscard]] X* scratch() const noexcept {
-    return reinterpret_cast<X*>(state_->scratch);
+    return reinterpret_cast<X*>(state_->scratch.data());
   }
 
  private:
@@ -70,7 +77,7 @@ static_assert(Team<host_team<64>>);
 /// Calls body(team) on every thread of `blocks` blocks for each of `samples` samples, block after block.
 template <int Size, class Body>
 void launch_on_host(std::int64_t blocks, std::int64_t samples, const Body& body) {
-  detail::host_block<Size> state;
+  detail::host_block<Size> state(team_scratch_bytes<Size, Body>());
   std::vector<std::jthread> threads;
   threads.reserve(static_cast<std::size_t>(Size));
   for (int rank = 0; rank < Size; ++rank)

@@ -6,6 +6,7 @@
 #include <boot/core/scalar.hpp>
 
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
 
 namespace boot::inline v0 {
@@ -18,7 +19,8 @@ namespace boot::inline v0 {
 ///        t.sample()              which sample the block works on
 ///        t.sync()                a barrier of the block
 ///        t.shuffle_xor(x, mask)  x of the thread whose rank differs by `mask` < warp; all threads take part
-///        t.scratch<X>()          size / warp elements of X that the block shares
+///        t.scratch<X>()          memory that the block shares, 16-byte aligned: 8 bytes per thread, or the body's own
+///                                `static constexpr std::size_t shared_bytes` where that is more
 template <class T>
 concept Team = requires(const T& t, float f, double d, int mask) {
   { T::size } -> std::convertible_to<int>;
@@ -49,6 +51,30 @@ BOOT_HD X team_sum(const Team& team, X x) {
   for (int mask = warps / 2; mask > 0; mask >>= 1) x += team.shuffle_xor(x, mask);
   team.sync();  // the scratch may be used again
   return x;
+}
+
+/// The sum of `x` over the block on every thread; the order depends on the block's size alone. Every thread takes part.
+BOOT_NO_EXEC_CHECK
+template <class Team, ComputeScalar X>
+BOOT_HD X team_sum_everywhere(const Team& team, X x) {
+  const X sum = team_sum(team, x);
+  X* const scratch = team.template scratch<X>();
+  if (team.rank() == 0) scratch[0] = sum;
+  team.sync();
+  const X all = scratch[0];
+  team.sync();  // the scratch may be used again
+  return all;
+}
+
+/// Bytes of scratch that a block of `Size` threads running `Body` shares.
+template <int Size, class Body>
+[[nodiscard]] BOOT_HD constexpr std::size_t team_scratch_bytes() noexcept {
+  constexpr std::size_t usual = static_cast<std::size_t>(Size) * sizeof(double);
+  if constexpr (requires { Body::shared_bytes; }) {
+    return Body::shared_bytes > usual ? Body::shared_bytes : usual;
+  } else {
+    return usual;
+  }
 }
 
 }  // namespace boot::inline v0

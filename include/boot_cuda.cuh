@@ -11,4 +11,10 @@
 #include <boot/core/error.hpp>
 #include <boot/device/cuda.hpp>
 #include <boot/kernel/cuda/launch.cuh>
+#include <boot/kernel/team/for_each.hpp>
 #include <boot/kernel/team/map.hpp>
+#include <boot/kernel/team/noise.hpp>
+#include <boot/kernel/team/optimizer.hpp>
+#include <boot/nn/team/embedding.hpp>
+#include <boot/nn/team/layer_norm.hpp>
+#include <boot/nn/team/operations.hpp>

@@ -12,9 +12,10 @@
 #include <cstdint>
 #include <cstring>
 
-namespace boot::inline v0::testing {
+namespace boot::inline v0 {
 
-/// Host memory that counts as a device's own: views of boot::cpu do not convert. Models Device and TeamDevice.
+/// Host memory that counts as a device's own: views of boot::cpu do not convert. Models Device and TeamDevice. It lies in
+/// namespace boot, as boot::cuda does: the operations of a graph find their functions by the device's namespace.
 struct team_device {
   using device_category = team_device;  ///< names itself, see boot::Device
 
@@ -71,4 +72,8 @@ inline void synchronize(const team_device&) noexcept {}
 
 static_assert(TeamDevice<team_device>);
 
-}  // namespace boot::inline v0::testing
+namespace testing {
+using boot::team_device;
+}  // namespace testing
+
+}  // namespace boot::inline v0

@@ -15,6 +15,4 @@
 #include <boot/kernel/team/map.hpp>
 #include <boot/kernel/team/noise.hpp>
 #include <boot/kernel/team/optimizer.hpp>
-#include <boot/nn/team/embedding.hpp>
-#include <boot/nn/team/layer_norm.hpp>
-#include <boot/nn/team/operations.hpp>
+#include <boot/nn/team/all.hpp>

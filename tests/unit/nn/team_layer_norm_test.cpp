@@ -6,6 +6,8 @@
 #include <boot/nn/cpu/operations.hpp>
 #include <boot/nn/team/layer_norm.hpp>
 
+#include <cstring>
+
 namespace {
 using boot::testing::team_array;
 using boot::testing::team_tolerance;
@@ -45,6 +47,7 @@ void norm(std::int64_t rows, std::int64_t n, std::int64_t shift, bool accumulate
   boot::layer_norm_backward(host, hx, w.host.data(), saved.host.data(), hdy, {}, false, dw.host.data(),
                             static_cast<double*>(nullptr), n);
   CHECK(dw.error() <= team_tolerance<T>(40));
+  CHECK(std::memcmp(before.data(), db.numbers.data(), before.size() * sizeof(T)) == 0);
 }
 }  // namespace
 

@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: MIT
+/// Every network operation that runs on any TeamDevice.
+#pragma once
+
+#include <boot/nn/team/activations.hpp>
+#include <boot/nn/team/embedding.hpp>
+#include <boot/nn/team/group_norm.hpp>
+#include <boot/nn/team/layer_norm.hpp>
+#include <boot/nn/team/operations.hpp>
+#include <boot/nn/team/patches.hpp>
+#include <boot/nn/team/resample.hpp>

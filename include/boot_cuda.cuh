@@ -15,4 +15,5 @@
 #include <boot/kernel/team/map.hpp>
 #include <boot/kernel/team/noise.hpp>
 #include <boot/kernel/team/optimizer.hpp>
+#include <boot/kernel/team/quantile.hpp>
 #include <boot/nn/team/all.hpp>

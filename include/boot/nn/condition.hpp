@@ -31,7 +31,9 @@ struct class_labels {
   bool all_null = false;            ///< every sample has the null class, whatever `ids` says
 
   /// Class of sample `i`, -1 for null.
-  [[nodiscard]] std::int32_t operator[](std::int64_t i) const noexcept { return all_null ? -1 : ids[i]; }
+  [[nodiscard]] std::int32_t operator[](std::int64_t i) const noexcept requires std::same_as<D, cpu> {
+    return all_null ? -1 : ids[i];
+  }
   /// Samples [first, first + count).
   [[nodiscard]] class_labels rows(std::int64_t first, std::int64_t count) const {
     return {ids.rows(first, count), all_null};

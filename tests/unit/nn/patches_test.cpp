@@ -100,6 +100,13 @@ TEST_CASE("positions: columns in the first half of the features, rows in the sec
         }
 }
 
+TEST_CASE("positions of no sample write nothing", "[nn][patches]") {
+  std::vector<float> nothing, guard(8, 7.0f);
+  boot::add_positions(dev, boot::view<const float, boot::cpu>{nothing.data(), {0, 1, 2, 4}}, 1,
+                      boot::view<float, boot::cpu>{guard.data(), {0, 1, 2, 4}});
+  CHECK(guard == std::vector<float>(8, 7.0f));
+}
+
 TEST_CASE("gradients of patches and positions", "[nn][patches]") {
   CHECK(gradient_error({2, 4, 6, 1}, [](auto& g, const auto& x) { return to_patches(g, x, 2); }) < 1e-6);
   CHECK(gradient_error({1, 2, 1, 9}, [](auto& g, const auto& x) { return from_patches(g, x, 3); }) < 1e-6);

@@ -52,6 +52,7 @@ template <ComputeScalar T>
 void add_positions(const cpu& dev, view<const T, cpu> x, double base, view<T, cpu> y) {
   const std::int64_t batch = x.extents()[0], rows = x.extents()[1], columns = x.extents()[2], n = x.extents()[3];
   const std::int64_t tokens = rows * columns, quarter = n / 4;
+  if (batch == 0) return;  // there is no first sample to hold the table
   parallel_chunks(dev, tokens, detail::row_grain(16 * n), [=](std::int64_t first, std::int64_t last) {
     // The table is written where the first sample's result will stand, read for all other samples, and then added to.
     for (std::int64_t i = 0; i < quarter; ++i) {

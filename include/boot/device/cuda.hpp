@@ -6,6 +6,7 @@
 #include <boot/core/error.hpp>
 #include <boot/device/device.hpp>
 #include <boot/device/memory.hpp>
+#include <boot/device/recording.hpp>
 #include <boot/device/staging.hpp>
 
 #include <cuda_runtime_api.h>
@@ -237,16 +238,20 @@ struct cuda_staging {
 
 /// Sets `bytes` bytes at `p` to zero.
 inline void fill_zero(const cuda& dev, void* p, std::size_t bytes) {
-  if (bytes > 0) check_cuda(cudaMemsetAsync(p, 0, bytes, dev.stream), "cudaMemsetAsync");
+  if (bytes > 0 && detail::enqueues(3, bytes)) check_cuda(cudaMemsetAsync(p, 0, bytes, dev.stream), "cudaMemsetAsync");
 }
 /// Copies between device addresses that do not overlap.
 inline void copy_bytes(const cuda& dev, const void* from, void* to, std::size_t bytes) {
-  if (bytes > 0) check_cuda(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, dev.stream), "cudaMemcpyAsync");
+  if (bytes > 0 && detail::enqueues(4, bytes))
+    check_cuda(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, dev.stream), "cudaMemcpyAsync");
 }
 /// Host to device; `from` may be reused at return. The host waits for the device only while the 16 MiB of pinned memory
-/// between them are full. Not while the stream is captured: a replay would read memory that has other contents by then.
+/// between them are full. In a captured step the bytes come from the step's table. In a capture of the caller's own it
+/// throws boot::error: a replay would read memory that has other contents by then.
 inline void copy_from_host(const cuda& dev, const void* from, void* to, std::size_t bytes) {
   if (bytes == 0) return;
+  if (const void* const place = detail::sent_in_place(from, bytes); detail::current_recording != nullptr)
+    return copy_bytes(dev, place, to, bytes);
   detail::require_no_capture(dev.stream, "a copy from the host");
   auto& staging = per_stream<detail::cuda_staging>(dev);
   const std::lock_guard lock(staging.mutex);
@@ -260,16 +265,101 @@ inline void copy_from_host(const cuda& dev, const void* from, void* to, std::siz
     part.event.record(dev.stream);
   }
 }
-/// Device to host, waiting for the device.
+/// Device to host, waiting for the device. In a captured step it writes zeros: what a replay leaves is known later.
 inline void copy_to_host(const cuda& dev, const void* from, void* to, std::size_t bytes) {
+  if (detail::current_recording != nullptr) {
+    if (bytes > 0) copy_bytes(dev, from, detail::current_recording->receive(to, bytes), bytes);
+    return;
+  }
   if (bytes > 0) check_cuda(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, dev.stream), "cudaMemcpyAsync");
   check_cuda(cudaStreamSynchronize(dev.stream), "cudaStreamSynchronize");
 }
 /// Fills memory with bytes that read as NaN in float, double and bf16.
 inline void poison(const cuda& dev, void* p, std::size_t bytes) {
-  if (bytes > 0) check_cuda(cudaMemsetAsync(p, 0xff, bytes, dev.stream), "cudaMemsetAsync");
+  if (bytes > 0 && detail::enqueues(5, bytes))
+    check_cuda(cudaMemsetAsync(p, 0xff, bytes, dev.stream), "cudaMemsetAsync");
 }
-/// Waits until everything enqueued on `dev` is done; throws boot::error when something failed.
-inline void synchronize(const cuda& dev) { check_cuda(cudaStreamSynchronize(dev.stream), "cudaStreamSynchronize"); }
+/// Waits until everything enqueued on `dev` is done; throws boot::error when something failed. A captured step has
+/// nothing to wait for.
+inline void synchronize(const cuda& dev) {
+  if (detail::current_recording == nullptr) check_cuda(cudaStreamSynchronize(dev.stream), "cudaStreamSynchronize");
+}
+
+/// What a stream captured, ready to be launched again: one CUDA graph.
+class cuda_graph {
+ public:
+  /// Takes a captured graph over and makes it executable; throws boot::error when it cannot be.
+  explicit cuda_graph(cudaGraph_t captured) {
+    const cudaError_t status = cudaGraphInstantiate(&executable_, captured, 0);
+    static_cast<void>(cudaGraphDestroy(captured));
+    check_cuda(status, "cudaGraphInstantiate");
+  }
+  cuda_graph(cuda_graph&& other) noexcept : executable_(std::exchange(other.executable_, nullptr)) {}
+  cuda_graph& operator=(cuda_graph&& other) noexcept {
+    std::swap(executable_, other.executable_);
+    return *this;
+  }
+  ~cuda_graph() {
+    if (executable_ != nullptr) static_cast<void>(cudaGraphExecDestroy(executable_));
+  }
+  /// Enqueues everything captured, as one launch.
+  void replay(const cuda& dev) const { check_cuda(cudaGraphLaunch(executable_, dev.stream), "cudaGraphLaunch"); }
+
+ private:
+  cudaGraphExec_t executable_ = nullptr;
+};
+
+/// Capture on boot::cuda; the default stream cannot be captured, see cuda_stream.
+template <>
+struct capture_support<cuda> {
+  static constexpr bool available = true;  ///< yes
+  using graph = cuda_graph;                ///< what is replayed
+
+  /// An event of a stream.
+  class event {
+   public:
+    /// Behind what was enqueued so far.
+    void record(const cuda& dev) { event_.record(dev.stream); }
+    /// Whether the device is past it.
+    [[nodiscard]] bool done() { return event_.done(); }
+    /// Until then.
+    void wait() { event_.wait(); }
+
+   private:
+    detail::cuda_event event_;
+  };
+  /// Pinned memory, which kernels write to by the same address.
+  class host_memory {
+   public:
+    explicit host_memory(std::size_t bytes) : memory_(detail::cuda_staging::pinned(bytes)) {}
+    /// First byte.
+    [[nodiscard]] void* data() const noexcept { return memory_.get(); }
+
+   private:
+    std::unique_ptr<void, detail::cuda_staging::unpin> memory_;
+  };
+
+  /// Whether the stream can be captured.
+  [[nodiscard]] static bool possible(const cuda& dev) noexcept { return dev.stream != nullptr; }
+  /// From here on calls of this thread are kept instead of run.
+  static void begin(const cuda& dev) {
+    check_cuda(cudaStreamBeginCapture(dev.stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
+  }
+  /// What was captured.
+  [[nodiscard]] static graph end(const cuda& dev) {
+    cudaGraph_t captured = nullptr;
+    check_cuda(cudaStreamEndCapture(dev.stream, &captured), "cudaStreamEndCapture");
+    return graph(captured);
+  }
+  /// Ends a capture that failed.
+  static void abandon(const cuda& dev) noexcept {
+    cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+    if (cudaStreamIsCapturing(dev.stream, &status) == cudaSuccess && status == cudaStreamCaptureStatusNone) return;
+    cudaGraph_t captured = nullptr;
+    static_cast<void>(cudaStreamEndCapture(dev.stream, &captured));
+    if (captured != nullptr) static_cast<void>(cudaGraphDestroy(captured));
+    static_cast<void>(cudaGetLastError());
+  }
+};
 
 }  // namespace boot::inline v0

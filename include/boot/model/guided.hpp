@@ -96,6 +96,8 @@ class guided {
   guided(Teacher&&, Negative = {}) = delete;
   guided(Teacher&&, double, Negative = {}) = delete;
 
+  /// As the teacher says.
+  [[nodiscard]] bool capturable() const { return boot::capturable(*teacher_); }
   /// Both outputs: out_c with the condition and out_n with the negative one, [batch, sample...] each.
   template <Device D, ComputeScalar T, Condition C>
   void predict_pair(const D& dev, view<const T, D> x, const times<D, T>& t, const C& condition, view<T, D> out_c,
@@ -117,7 +119,6 @@ class guided {
       own.conditional = tensor<T, D>(dev, {x.size()});
       own.negative = tensor<T, D>(dev, {x.size()});
     }
-    if (own.rows.size() < batch) own.rows = tensor<affine_row<T>, D>(dev, {batch});
     const view<T, D> out_c(own.conditional.data(), x.extents()), out_n(own.negative.data(), x.extents());
     predict_pair(dev, x, t, condition, out_c, out_n);
     // 0 x + 1 (out_n + w (out_c - out_n)): the loss and the samplers use the same functor with the map of the clean
@@ -127,8 +128,8 @@ class guided {
     for (std::int64_t i = 0; i < batch; ++i)
       own.host_rows[static_cast<std::size_t>(i)] = {0, 1, static_cast<T>(guidance(condition, i)), -infinity, infinity};
     if (batch == 0) return;
-    copy_from_host(dev, own.host_rows.data(), own.rows.data(), own.host_rows.size() * sizeof(affine_row<T>));
-    for_each_element<T>(dev, clean_signal_op<T>{}, own.rows.data(), batch, x.sample_size(),
+    const affine_row<T>* const rows = send(dev, std::span<const affine_row<T>>(own.host_rows), own.rows);
+    for_each_element<T>(dev, clean_signal_op<T>{}, rows, batch, x.sample_size(),
                         inputs<T, T, T>(out_c.data(), out_c.data(), out_n.data()), outputs<T>(out.data()));
   }
   /// w of sample i: the fixed scale, or that of the condition. Throws boot::error when there is neither.

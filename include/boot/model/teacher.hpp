@@ -44,11 +44,23 @@ concept has_sample_shape = requires(const M& m) {
 ///   m.predict_pair(dev, x, t, condition, out_c, out_n) and m.guidance(condition, i)
 ///                                          outputs with and without the condition and the scale w of sample i: lets
 ///                                          the loss apply guidance in its own pass (see guided)
+///   m.capturable() -> bool                 false: its device work cannot be part of a captured CUDA graph (it runs elsewhere,
+///                                          or waits for the device), so that whole steps are run as they are written
 /// Must: give the same output for the same input.
 /// Shipped: gaussian, gaussian_mixture (exact), network_model (mlp and your own networks), guided.
 /// Write your own: docs/your_own_model.md.
 template <class M, class D, class C = no_condition, class T = float>
 concept Teacher = Device<D> && Condition<C> && has_predict<M, D, C, T> && has_prediction<M> && has_sample_shape<M>;
+
+/// Whether a teacher's device work may be captured and replayed: m.capturable(), or true where there is none.
+template <class M>
+[[nodiscard]] bool capturable(const M& m) {
+  if constexpr (requires { m.capturable(); }) {
+    return m.capturable();
+  } else {
+    return true;
+  }
+}
 
 /// A teacher that gives both outputs of classifier-free guidance.
 template <class M, class D, class C, class T>

@@ -3,7 +3,7 @@
 #pragma once
 
 #include <boot/core/scalar.hpp>
-#include <boot/tensor/tensor.hpp>
+#include <boot/tensor/workspace.hpp>
 
 #include <cstdint>
 #include <span>
@@ -46,14 +46,8 @@ class times_buffer {
   template <class M>
   const times<D, T>& set(const D& dev, const M& model, std::span<const double> t) {
     const auto n = static_cast<std::int64_t>(t.size());
-    if (time_.extents().batch() < n || time_.size() == 0) {
-      time_ = tensor<double, D>(dev, {n});
-      input_ = tensor<T, D>(dev, {n});
-      scale_ = tensor<T, D>(dev, {n});
-      host_.resize(t.size());
-    }
-    times_.time = {time_.data(), {n}};
-    times_.input = {input_.data(), {n}};
+    host_.resize(t.size());
+    times_.time = {send(dev, t, time_), {n}};
     times_.scale = {};
     times_.uniform = true;
     for (std::size_t i = 0; i < t.size(); ++i) {
@@ -61,15 +55,11 @@ class times_buffer {
       host_[i] = i > 0 && t[i] == t[i - 1] ? host_[i - 1] : static_cast<T>(time_input(model, t[i]));
       times_.uniform = times_.uniform && t[i] == t[0];
     }
-    if (n > 0) {
-      copy_from_host(dev, t.data(), time_.data(), t.size() * sizeof(double));
-      copy_from_host(dev, host_.data(), input_.data(), t.size() * sizeof(T));
-    }
+    times_.input = {send(dev, std::span<const T>(host_), input_), {n}};
     if constexpr (requires { model.input_scale(1.0); }) {
-      times_.scale = {scale_.data(), {n}};
       for (std::size_t i = 0; i < t.size(); ++i)
         host_[i] = i > 0 && t[i] == t[i - 1] ? host_[i - 1] : static_cast<T>(model.input_scale(t[i]));
-      if (n > 0) copy_from_host(dev, host_.data(), scale_.data(), t.size() * sizeof(T));
+      times_.scale = {send(dev, std::span<const T>(host_), scale_), {n}};
     }
     return times_;
   }

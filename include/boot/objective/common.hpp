@@ -240,7 +240,7 @@ class sample_losses {
   /// Sum over samples [first, first + count); waits for the device.
   [[nodiscard]] double sum(const D& dev, std::int64_t first, std::int64_t count) {
     host_.resize(static_cast<std::size_t>(count));
-    if (count > 0) copy_to_host(dev, sums_ + first, host_.data(), host_.size() * sizeof(T));
+    if (count > 0) read_numbers(dev, std::as_const(sums_) + first, host_.data(), count);
     double sum = 0;
     for (const T v : host_) sum += static_cast<double>(v);
     return sum;

@@ -115,9 +115,7 @@ class data_labels {
       const bool drop = uniform_double(key, static_cast<std::uint64_t>(samples[i]), 0) < dropout_;
       host_[i] = drop ? -1 : labels_[static_cast<std::size_t>(rows[i])];
     }
-    if (memory_.size() < n) memory_ = tensor<std::int32_t, D>(dev, {n});
-    if (n > 0) copy_from_host(dev, host_.data(), memory_.data(), host_.size() * sizeof(std::int32_t));
-    return {{memory_.data(), {n}}, false};
+    return {{send(dev, std::span<const std::int32_t>(host_), memory_), {n}}, false};
   }
   /// Throws boot::error unless there is one label per row.
   void check(std::int64_t rows) const {

@@ -5,7 +5,7 @@
 #include <boot/core/random.hpp>
 #include <boot/nn/condition.hpp>
 #include <boot/objective/objective.hpp>
-#include <boot/tensor/tensor.hpp>
+#include <boot/tensor/workspace.hpp>
 
 #include <cmath>
 #include <cstdint>
@@ -32,9 +32,7 @@ class source_storage {
     const auto n = static_cast<std::int64_t>(samples.size());
     host_.resize(samples.size());
     for (std::size_t i = 0; i < samples.size(); ++i) host_[i] = static_cast<T>(value(samples[i]));
-    if (memory_.size() < n) memory_ = tensor<T, D>(dev, {n});
-    if (n > 0) copy_from_host(dev, host_.data(), memory_.data(), host_.size() * sizeof(T));
-    return {memory_.data(), {n}};
+    return {send(dev, std::span<const T>(host_), memory_), {n}};
   }
   [[nodiscard]] std::span<const T> host() const noexcept { return host_; }
 

@@ -3,12 +3,15 @@
 #pragma once
 
 #include <boot/kernel/op/adamw_ema.hpp>
+#include <boot/kernel/team/team_device.hpp>
 #include <boot/optim/ema.hpp>
 #include <boot/tensor/parameter.hpp>
+#include <boot/tensor/workspace.hpp>
 
 #include <array>
 #include <cmath>
 #include <cstdint>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -70,38 +73,38 @@ class adamw {
     for (const auto& g : layout.groups()) groups_.push_back({static_cast<T>(g.rate), static_cast<T>(g.weight_decay)});
     group_table_ = tensor_of<group_row<T>>(dev, std::span<const group_row<T>>(groups_),
                                            {static_cast<std::int64_t>(groups_.size())});
-    row_table_ = tensor<adamw_row<T>, D>(dev, {1});
     ranges_table_ = tensor_of<parameter_range>(dev, std::span<const parameter_range>(ranges_),
                                                {static_cast<std::int64_t>(ranges_.size())});
+    row_table_ = tensor<adamw_row<T>, D>(dev, {1});
+    if constexpr (TeamDevice<D>) {
+      norm_ = tensor<T, D>(dev, {1});
+      decided_ = tensor<adamw_row<T>, D>(dev, {1});
+    }
   }
 
-  /// One update with the arena's gradient at the given rate. A gradient with a NaN or infinity changes nothing.
+  /// One update with the arena's gradient at the given rate. A gradient with a NaN or infinity changes nothing: on a
+  /// device that runs teams the device itself decides, so that a captured step does as well.
   step_result step(const D& dev, parameter_arena<T, D>& arena, double rate) {
-    const double norm = std::sqrt(square_sum(dev, view<const T, D>(arena.gradient()), partials_));
-    if (!math::is_finite(norm)) return {norm, true};
-    const double k = static_cast<double>(updates_ + 1);
-    adamw_row<T> row{};
-    row.gradient_scale =
-        static_cast<T>(options_.clip_norm > 0 && norm > options_.clip_norm ? options_.clip_norm / (norm + 1e-6) : 1.0);
-    row.rate = static_cast<T>(rate);
-    row.decay = static_cast<T>(options_.weight_decay);
-    row.beta1 = static_cast<T>(options_.beta1);
-    row.beta2 = static_cast<T>(options_.beta2);
-    row.correction1 = static_cast<T>(1 / (1 - std::pow(options_.beta1, k)));
-    row.correction2 = static_cast<T>(1 / std::sqrt(1 - std::pow(options_.beta2, k)));
-    row.epsilon = static_cast<T>(options_.epsilon);
-    std::array<T*, max_averages> average{};
-    for (std::size_t i = 0; i < averages_.size(); ++i) {
-      row.average[i] = static_cast<T>(1 - ema_decay(options_.averages[i], updates_));
-      average[i] = averages_[i].data();
+    adamw_row<T> row = row_of(updates_, rate);
+    const view<const T, D> gradient = arena.gradient();
+    if constexpr (TeamDevice<D>) {
+      T norm = 0;
+      decide_update(dev, gradient, send(dev, std::span<const adamw_row<T>>(&row, 1), row_table_), options_.clip_norm,
+                    decided_.data(), norm_.data());
+      update(dev, std::as_const(decided_).data(), arena, gradient);
+      read_numbers(dev, std::as_const(norm_).data(), &norm, 1);
+      if (!math::is_finite(norm)) return {static_cast<double>(norm), true};
+      ++updates_;
+      return {static_cast<double>(norm), false};
+    } else {
+      const double size = std::sqrt(square_sum(dev, gradient, partials_));
+      if (!math::is_finite(size)) return {size, true};
+      if (options_.clip_norm > 0 && size > options_.clip_norm)
+        row.gradient_scale = static_cast<T>(options_.clip_norm / (size + 1e-6));
+      update(dev, send(dev, std::span<const adamw_row<T>>(&row, 1), row_table_), arena, gradient);
+      ++updates_;
+      return {size, false};
     }
-    copy_from_host(dev, &row, row_table_.data(), sizeof row);
-    adamw_ema(dev, std::as_const(row_table_).data(), std::as_const(group_table_).data(),
-              std::as_const(ranges_table_).data(), static_cast<std::int64_t>(ranges_.size()), arena.values().data(),
-              std::as_const(*this).pointer(arena.gradient()), first_.data(), second_.data(), average,
-              static_cast<int>(averages_.size()));
-    ++updates_;
-    return {norm, false};
   }
 
   /// Updates so far, skipped steps not counted.
@@ -123,7 +126,29 @@ class adamw {
   [[nodiscard]] const adamw_options& options() const noexcept { return options_; }
 
  private:
-  static const T* pointer(view<T, D> v) noexcept { return v.data(); }
+  // What update `k` needs besides the gradient's norm.
+  [[nodiscard]] adamw_row<T> row_of(std::int64_t k, double rate) const {
+    const double n = static_cast<double>(k + 1);
+    adamw_row<T> row{};
+    row.gradient_scale = T{1};
+    row.rate = static_cast<T>(rate);
+    row.decay = static_cast<T>(options_.weight_decay);
+    row.beta1 = static_cast<T>(options_.beta1);
+    row.beta2 = static_cast<T>(options_.beta2);
+    row.correction1 = static_cast<T>(1 / (1 - std::pow(options_.beta1, n)));
+    row.correction2 = static_cast<T>(1 / std::sqrt(1 - std::pow(options_.beta2, n)));
+    row.epsilon = static_cast<T>(options_.epsilon);
+    for (std::size_t i = 0; i < averages_.size(); ++i)
+      row.average[i] = static_cast<T>(1 - ema_decay(options_.averages[i], k));
+    return row;
+  }
+  void update(const D& dev, const adamw_row<T>* row, parameter_arena<T, D>& arena, view<const T, D> gradient) {
+    std::array<T*, max_averages> average{};
+    for (std::size_t i = 0; i < averages_.size(); ++i) average[i] = averages_[i].data();
+    adamw_ema(dev, row, std::as_const(group_table_).data(), std::as_const(ranges_table_).data(),
+              static_cast<std::int64_t>(ranges_.size()), arena.values().data(), gradient.data(), first_.data(),
+              second_.data(), average, static_cast<int>(averages_.size()));
+  }
 
   adamw_options options_;
   tensor<T, D> first_, second_;
@@ -131,7 +156,8 @@ class adamw {
   std::vector<parameter_range> ranges_;
   std::vector<group_row<T>> groups_;
   tensor<group_row<T>, D> group_table_;
-  tensor<adamw_row<T>, D> row_table_;
+  tensor<adamw_row<T>, D> row_table_, decided_;
+  tensor<T, D> norm_;
   tensor<parameter_range, D> ranges_table_;
   std::vector<double> partials_;
   std::int64_t updates_ = 0;

@@ -86,6 +86,12 @@ template <class T, Device D>
   return values;
 }
 
+/// Reads `n` numbers of the device that decide whether a step counts; waits for the device.
+template <Device D, class T>
+void read_numbers(const D& dev, const T* from, T* to, std::int64_t n) {
+  if (n > 0) copy_to_host(dev, from, to, static_cast<std::size_t>(n) * sizeof(T));
+}
+
 /// Copies the elements of `from` to `to`, of the same size, on one device.
 template <class T, Device D>
 void copy(const D& dev, const view<const T, D>& from, const view<T, D>& to) {

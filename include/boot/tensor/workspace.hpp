@@ -2,10 +2,12 @@
 /// Memory that a training step or a sampler keeps from call to call: it grows to the largest size seen, then stays.
 #pragma once
 
+#include <boot/device/recording.hpp>
 #include <boot/tensor/tensor.hpp>
 
 #include <algorithm>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace boot::inline v0 {
@@ -24,6 +26,19 @@ class workspace {
   tensor<T, D> memory_;
 };
 
+/// Sends numbers of the host to the device: into `memory`, which grows where it is too small, or, in a recorded step, to
+/// their place in the step's table. The pointer is valid until the next call with the same memory.
+template <class T, Device D>
+[[nodiscard]] const T* send(const D& dev, std::span<const T> from, tensor<T, D>& memory) {
+  if constexpr (capture_support<D>::available)
+    if (const void* const place = detail::sent_in_place(from.data(), from.size_bytes()); place != nullptr)
+      return static_cast<const T*>(place);
+  const auto n = static_cast<std::int64_t>(from.size());
+  if (memory.size() < n) memory = tensor<T, D>(dev, {n});
+  if (n > 0) copy_from_host(dev, from.data(), memory.data(), from.size_bytes());
+  return memory.data();
+}
+
 /// Rows of numbers per sample, made on the host and read by kernels through a pointer: the step table of one step.
 template <class Row, Device D>
 class row_table {
@@ -34,12 +49,7 @@ class row_table {
     return rows_;
   }
   /// The rows on the device, valid until the next upload.
-  const Row* upload(const D& dev) {
-    const auto n = static_cast<std::int64_t>(rows_.size());
-    if (memory_.size() < n) memory_ = tensor<Row, D>(dev, {n});
-    if (n > 0) copy_from_host(dev, rows_.data(), memory_.data(), rows_.size() * sizeof(Row));
-    return memory_.data();
-  }
+  const Row* upload(const D& dev) { return send(dev, std::span<const Row>(rows_), memory_); }
   /// `n` times the same row, on the device.
   const Row* upload(const D& dev, const Row& row, std::int64_t n) {
     rows_.assign(static_cast<std::size_t>(n), row);

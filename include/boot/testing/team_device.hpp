@@ -5,12 +5,17 @@
 
 #include <boot/device/cpu.hpp>
 #include <boot/device/memory.hpp>
+#include <boot/device/recording.hpp>
 #include <boot/kernel/team/host_team.hpp>
 #include <boot/kernel/team/team_device.hpp>
 
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <functional>  // std::function: captured calls
+#include <type_traits>
+#include <utility>
+#include <vector>
 
 namespace boot::inline v0 {
 
@@ -32,43 +37,117 @@ struct team_device {
 /// Threads of a block on the host device: two warps show every barrier and every sum over warps.
 inline constexpr int team_device_threads = 64;
 
-/// Runs body(team) on `blocks` blocks for each of `samples` samples.
-template <class Body>
-void launch(const team_device&, const Body& body, std::int64_t blocks, std::int64_t samples) {
-  static_assert(std::is_trivially_copyable_v<Body>, "boot: a kernel body is copied to the device bit by bit");
-  if (blocks <= 0 || samples <= 0) return;
-  launch_on_host<team_device_threads>(blocks, samples, body);
+namespace detail {
+/// What the captured calls of this thread are appended to.
+inline thread_local std::vector<std::function<void()>>* team_capture = nullptr;
+}  // namespace detail
+
+/// Runs `call`, keeps it for replays, or leaves it out: whatever the step that is recorded needs. `number` tells calls
+/// apart.
+template <class Call, class... N>
+void enqueue(const team_device&, Call call, N... number) {
+  if (!detail::enqueues(number...)) return;
+  if (detail::current_recording == nullptr) return call();
+  require(detail::team_capture != nullptr, "boot: a call was captured outside begin_capture() and end_capture()");
+  detail::team_capture->emplace_back(std::move(call));
 }
 
-/// Memory for partial results, valid until the next call with the same slot, 0 to 3; NaN patterns at every call.
+/// Runs body(team) on `blocks` blocks for each of `samples` samples.
+template <class Body>
+void launch(const team_device& dev, const Body& body, std::int64_t blocks, std::int64_t samples) {
+  static_assert(std::is_trivially_copyable_v<Body>, "boot: a kernel body is copied to the device bit by bit");
+  if (blocks <= 0 || samples <= 0) return;
+  enqueue(
+      dev, [=] { launch_on_host<team_device_threads>(blocks, samples, body); }, detail::launch_number<Body>(), blocks,
+      samples);
+}
+
+/// Memory for partial results, valid until the next call with the same slot, 0 to 3; NaN patterns at every call that is
+/// not recorded. Memory given out once stays, so that what was captured can be replayed.
 [[nodiscard]] inline void* device_scratch(const team_device& dev, std::size_t bytes, int slot = 0) {
-  thread_local buffer<team_device> memory[4];
-  if (memory[slot].bytes() < bytes) {
-    memory[slot] = {};
-    memory[slot] = buffer<team_device>(dev, bytes);
-  }
-  if (bytes > 0) std::memset(memory[slot].data(), 0xff, bytes);
-  return memory[slot].data();
+  thread_local std::vector<buffer<team_device>> memory[4];
+  auto& all = memory[slot];
+  if (rehearsed() || bytes == 0) return all.empty() ? nullptr : all.back().data();
+  if (all.empty() || all.back().bytes() < bytes) all.emplace_back(dev, bytes);
+  if (detail::current_recording == nullptr) std::memset(all.back().data(), 0xff, bytes);
+  return all.back().data();
 }
 
 /// Sets `bytes` bytes at `p` to zero.
-inline void fill_zero(const team_device&, void* p, std::size_t bytes) { std::memset(p, 0, bytes); }
+inline void fill_zero(const team_device& dev, void* p, std::size_t bytes) {
+  enqueue(
+      dev, [=] { std::memset(p, 0, bytes); }, 3, bytes);
+}
 /// Copies between addresses that do not overlap.
-inline void copy_bytes(const team_device&, const void* from, void* to, std::size_t bytes) {
-  std::memcpy(to, from, bytes);
+inline void copy_bytes(const team_device& dev, const void* from, void* to, std::size_t bytes) {
+  enqueue(
+      dev, [=] { std::memcpy(to, from, bytes); }, 4, bytes);
 }
-/// Host to device.
-inline void copy_from_host(const team_device&, const void* from, void* to, std::size_t bytes) {
-  std::memcpy(to, from, bytes);
+/// Host to device. In a captured step the bytes come from the step's table.
+inline void copy_from_host(const team_device& dev, const void* from, void* to, std::size_t bytes) {
+  const void* const place = detail::sent_in_place(from, bytes);
+  copy_bytes(dev, detail::current_recording != nullptr ? place : from, to, bytes);
 }
-/// Device to host.
-inline void copy_to_host(const team_device&, const void* from, void* to, std::size_t bytes) {
-  std::memcpy(to, from, bytes);
+/// Device to host. In a captured step it writes zeros: what a replay leaves is known later.
+inline void copy_to_host(const team_device& dev, const void* from, void* to, std::size_t bytes) {
+  copy_bytes(dev, from, detail::current_recording != nullptr ? detail::current_recording->receive(to, bytes) : to,
+             bytes);
 }
 /// Fills memory with bytes that read as NaN in float, double and bf16.
-inline void poison(const team_device&, void* p, std::size_t bytes) noexcept { std::memset(p, 0xff, bytes); }
+inline void poison(const team_device& dev, void* p, std::size_t bytes) {
+  enqueue(
+      dev, [=] { std::memset(p, 0xff, bytes); }, 5, bytes);
+}
 /// Nothing to wait for.
 inline void synchronize(const team_device&) noexcept {}
+
+/// Capture on the test device: the calls with their arguments, in order.
+template <>
+struct capture_support<team_device> {
+  static constexpr bool available = true;  ///< yes
+
+  /// What was captured.
+  class graph {
+   public:
+    explicit graph(std::vector<std::function<void()>> calls) : calls_(std::move(calls)) {}
+    /// Runs the calls again.
+    void replay(const team_device&) const {
+      for (const auto& call : calls_) call();
+    }
+
+   private:
+    std::vector<std::function<void()>> calls_;
+  };
+  /// Always done.
+  struct event {
+    void record(const team_device&) noexcept {}                ///< nothing to do
+    [[nodiscard]] bool done() const noexcept { return true; }  ///< yes
+    void wait() const noexcept {}                              ///< no need
+  };
+  /// Plain memory.
+  class host_memory {
+   public:
+    explicit host_memory(std::size_t bytes) : memory_(cpu{}, bytes) {}
+    /// First byte.
+    [[nodiscard]] void* data() const noexcept { return memory_.data(); }
+
+   private:
+    buffer<cpu> memory_;
+  };
+
+  /// Always.
+  [[nodiscard]] static bool possible(const team_device&) noexcept { return true; }
+  /// From here on calls of this thread are kept instead of run.
+  static void begin(const team_device&) { detail::team_capture = new std::vector<std::function<void()>>; }
+  /// What was captured.
+  [[nodiscard]] static graph end(const team_device& dev) {
+    graph g(std::move(*detail::team_capture));
+    abandon(dev);
+    return g;
+  }
+  /// Ends a capture that failed.
+  static void abandon(const team_device&) noexcept { delete std::exchange(detail::team_capture, nullptr); }
+};
 
 static_assert(TeamDevice<team_device>);
 

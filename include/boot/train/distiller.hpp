@@ -12,6 +12,7 @@
 #include <boot/train/progress.hpp>
 #include <boot/train/signals.hpp>
 #include <boot/train/state_list.hpp>
+#include <boot/train/step_replay.hpp>
 #include <boot/train/training_log.hpp>
 #include <boot/train/training_state.hpp>
 
@@ -49,6 +50,7 @@ struct distiller_options {
   std::int64_t report_every = 0;  ///< steps between two plain lines where there is no live line; 0: none
   bool handle_signals = true;     ///< SIGINT and SIGTERM end run() after the step, saved, instead of the program
   bool resume = false;            ///< run() first continues the newest checkpoint, if there is one
+  bool capture = true;            ///< devices that can (boot::cuda) do a whole step as one captured graph
 };
 
 /// How a run() ended.
@@ -79,6 +81,12 @@ struct run_result {
 ///   fingerprint() -> std::string   its options in words; a checkpoint refuses another one;
 ///   visit_state(v)                 its own state for checkpoints: calls v(name, x) for each part, x being a std::int64_t&,
 ///                                  double& or view<T, D>; the same parts every time. restored(dev) is called afterwards.
+///
+/// On a device that captures (boot::cuda on a stream of its own) a step is run twice as it is written, then captured and
+/// replayed as one graph, with the same bits; the host prepares the numbers of later steps meanwhile (see step_replay).
+/// Losses reach logs and callbacks some steps later unless there are on_step() callbacks, which need every step at once.
+/// Not captured are objectives with begin_step() or visit_state(), teachers whose capturable() is false, and what a
+/// message names.
 template <class O, class D>
 class distiller {
   static_assert(
@@ -98,6 +106,7 @@ class distiller {
         objective_(&objective),
         options_(checked(std::move(options))),
         optimizer_(dev, objective.student().parameters(), options_.optimizer),
+        replay_(dev),
         progress_(options_.progress, options_.report_every),
         log_({options_.folder, options_.log_every, options_.log_csv, options_.log_tensorboard}) {}
   distiller(const D&, O&&, distiller_options = {}) = delete;
@@ -120,6 +129,8 @@ class distiller {
     require(store_ != nullptr,
             "boot: a distiller cannot resume without checkpoints; include boot/train/checkpoint.hpp and call "
             "use(checkpoints) first");
+    drain();
+    stop_replay();
     log_.close();
     looked_ = true;
     state_list<scalar_type, D> list(dev_);
@@ -145,11 +156,14 @@ class distiller {
     {
       const signal_guard signals(options_.handle_signals);
       const line_end at_exit{progress_};
+      drain();  // what an earlier run() launched and could not report
       while (step_ < until && !stop_ && signals.caught() == 0) {
-        one_step();
+        const std::int64_t before = step_;
+        go_on(until);
         if (in_row_ >= options_.max_skips) give_up();
-        if (store_ != nullptr && store_->every() > 0 && step_ % store_->every() == 0) save();
+        if (step_ > before && store_ != nullptr && store_->every() > 0 && step_ % store_->every() == 0) save();
       }
+      drain();
       result.signal = signals.caught();
       result.interrupted = (stop_ || result.signal != 0) && step_ < until;
       if (store_ != nullptr && saved_ != step_) save();
@@ -172,6 +186,7 @@ class distiller {
     require(store_ != nullptr,
             "boot: a distiller cannot save without checkpoints; include boot/train/checkpoint.hpp and call "
             "use(checkpoints) first");
+    drain();
     state_list<scalar_type, D> list(dev_);
     updates_ = optimizer_.updates();
     const training_state state = describe(list);
@@ -214,10 +229,10 @@ class distiller {
     }
     static_cast<void>(arena.gradient());  // it comes with the first call, and is listed by itself
     const std::int64_t before = memory_use<D>().live_bytes;
-    static_cast<void>(evaluate());
+    static_cast<void>(evaluate(step_));
     synchronize(dev_);
     const auto begin = std::chrono::steady_clock::now();
-    static_cast<void>(evaluate());
+    static_cast<void>(evaluate(step_));
     synchronize(dev_);
     p.seconds_per_step = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     p.live_bytes = memory_use<D>().live_bytes;
@@ -235,6 +250,8 @@ class distiller {
   [[nodiscard]] O& objective() noexcept { return *objective_; }
   /// As given.
   [[nodiscard]] const distiller_options& options() const noexcept { return options_; }
+  /// Steps of this object that were replays of a captured one.
+  [[nodiscard]] std::int64_t replayed_steps() const noexcept { return replayed_; }
   /// Steps finished since the start of the run.
   [[nodiscard]] std::int64_t step() const noexcept { return step_; }
   /// Where it runs.
@@ -283,22 +300,22 @@ class distiller {
     started_ = true;
   }
 
-  // The gradient of the current step's batch, part by part.
-  loss_report evaluate() {
+  // The gradient of a step's batch, part by part.
+  loss_report evaluate(std::int64_t step) {
     fill_zero(dev_, student().parameters().gradient());
-    if constexpr (requires { objective_->begin_step(dev_, step_, options_.steps); })
-      objective_->begin_step(dev_, step_, options_.steps);
+    if constexpr (requires { objective_->begin_step(dev_, step, options_.steps); })
+      objective_->begin_step(dev_, step, options_.steps);
     loss_report loss;
     const std::int64_t parts = options_.accumulation;
     for (std::int64_t k = 0; k < parts; ++k) {
       const std::int64_t first = options_.batch * k / parts, end = options_.batch * (k + 1) / parts;
       const loss_report part = (*objective_)(
           dev_, batch_request{.seed = options_.seed,
-                              .step = step_,
+                              .step = step,
                               .first = first,
                               .count = end - first,
                               .total = options_.batch,
-                              .progress = static_cast<double>(step_) / static_cast<double>(options_.steps)});
+                              .progress = static_cast<double>(step) / static_cast<double>(options_.steps)});
       if (k == 0) {
         loss = part;
       } else {
@@ -308,10 +325,11 @@ class distiller {
     return loss;
   }
 
-  void one_step() {
-    step_info info{.step = step_, .steps = options_.steps};
-    info.loss = evaluate();
-    info.rate = learning_rate(options_.rate, step_, options_.steps);
+  // A step's host code: run as it is, captured, or rehearsed.
+  step_info perform(std::int64_t step) {
+    step_info info{.step = step, .steps = options_.steps};
+    info.loss = evaluate(step);
+    info.rate = learning_rate(options_.rate, step, options_.steps);
     info.gradient_norm = std::numeric_limits<double>::quiet_NaN();
     info.skipped = true;
     if (info.loss.finite()) {
@@ -319,6 +337,11 @@ class distiller {
       info.gradient_norm = r.gradient_norm;
       info.skipped = r.skipped;
     }
+    return info;
+  }
+
+  // Counts a step that is done and tells about it.
+  void tell(step_info info) {
     ++step_;
     in_row_ = info.skipped ? in_row_ + 1 : 0;
     skipped_ += info.skipped ? 1 : 0;
@@ -333,6 +356,111 @@ class distiller {
     for (const auto& f : step_callbacks_) f(info);
     if (options_.sample_every > 0 && (step_ % options_.sample_every == 0 || step_ == options_.steps))
       for (const auto& f : sample_callbacks_) f(info);
+  }
+
+  // One step as it is written, or some steps of a captured one; at most up to `until`.
+  void go_on(std::int64_t until) {
+    if constexpr (replays) {
+      if (replay_.ready() && (replay_.memory_changed() || replay_.next() >= replay_.end())) {
+        // A callback has allocated, or the next step does other work than the captured one: it is run as it is written.
+        const std::int64_t before = step_;
+        drain();
+        stop_replay();
+        if (step_ > before) return;
+      }
+      if (replay_.ready() || captured()) return replay_some(until);
+    }
+    tell(perform(step_));
+    ++plain_steps_;
+  }
+
+  static constexpr bool replays = [] {
+    if constexpr (requires(O & o, const D& dev) { o.begin_step(dev, std::int64_t{}, std::int64_t{}); }) return false;
+    if constexpr (requires(O & o, state_list<scalar_type, D> & list) { o.visit_state(list); }) return false;
+    return capture_support<D>::available;
+  }();
+  struct no_replay {
+    explicit no_replay(const D&) {}
+  };
+
+  // The host code of a recorded step: its number of updates follows from its number.
+  [[nodiscard]] auto recorded() {
+    return [this](std::int64_t step) {
+      optimizer_.set_updates(base_updates_ + (step - base_step_));
+      return perform(step);
+    };
+  }
+  // Captures the next step where that may be and pays.
+  bool captured() {
+    if (!options_.capture || replay_off_ || plain_steps_ < 2 || !capture_support<D>::possible(dev_)) return false;
+    if constexpr (requires { objective_->teacher(); }) {
+      if (!capturable(objective_->teacher())) return false;
+    }
+    if (captures_ >= 8 && replayed_ < 16 * captures_) {
+      switch_replay_off("something allocates device memory every few steps, and each time a step is captured again");
+      return false;
+    }
+    base_step_ = step_;
+    base_updates_ = optimizer_.updates();
+    const std::string why = replay_.capture(step_, recorded());
+    optimizer_.set_updates(base_updates_);
+    ++captures_;
+    if (!why.empty()) switch_replay_off(why);
+    return why.empty();
+  }
+  void switch_replay_off(std::string_view why) {
+    replay_off_ = true;
+    say(fmt::format("boot: steps are not captured as a graph: {}", why));
+  }
+  // The next step is run as it is written.
+  void stop_replay() {
+    if constexpr (replays) replay_.drop();
+    plain_steps_ = std::min<std::int64_t>(plain_steps_, 1);
+  }
+  // Launches a step, and tells about those that are done.
+  void replay_some(std::int64_t until) {
+    // Where everything must be seen: before samples, checkpoints and the end, and before records are written over.
+    const auto due = [this](std::int64_t every) {
+      return every > 0 ? (step_ / every + 1) * every : std::numeric_limits<std::int64_t>::max();
+    };
+    std::int64_t stop = std::min({until, step_ + replay_.records() / 2, due(options_.sample_every)});
+    if (store_ != nullptr) stop = std::min(stop, due(store_->every()));
+    if (!step_callbacks_.empty()) stop = std::min(stop, step_ + 1);
+    if (replay_.next() < stop) {
+      replay_.launch(recorded());
+      ++replayed_;
+    }
+    const bool wait = replay_.next() >= std::min(stop, replay_.end());
+    tell_replayed(wait ? replay_.finish() : replay_.finished(), wait);
+  }
+  // Tells about steps before `end`, which are done; `all`: about the last one in any case.
+  void tell_replayed(std::int64_t end, bool all) {
+    while (step_ < end) {
+      const bool bad = replay_.record(step_).bad_step >= 0;
+      if (!bad && !(all && step_ + 1 == end) && !log_.is_open() && step_callbacks_.empty() &&
+          !progress_.wants(step_ + 1, options_.steps)) {
+        ++step_;
+        in_row_ = 0;
+        continue;
+      }
+      if (bad) replay_.finish();
+      const step_info info = replay_.report(step_, recorded());
+      const std::int64_t updates = base_updates_ + (step_ - base_step_) + (bad ? 0 : 1);
+      optimizer_.set_updates(updates);
+      if (bad) {  // the device waits: no later step has changed anything
+        replay_.restart(step_ + 1);
+        base_step_ = step_ + 1;
+        base_updates_ = updates;
+      }
+      tell(info);
+      if (bad) return;
+    }
+  }
+  // Waits for launched steps and tells about them.
+  void drain() {
+    if constexpr (replays) {
+      if (replay_.ready() && step_ < replay_.next()) tell_replayed(replay_.finish(), true);
+    }
   }
 
   [[noreturn]] void give_up() {
@@ -368,13 +496,17 @@ class distiller {
   O* objective_;
   distiller_options options_;
   adamw<scalar_type, D> optimizer_;
+  typename std::conditional_t<replays, std::type_identity<step_replay<D>>, std::type_identity<no_replay>>::type replay_;
   progress_line progress_;
   training_log log_;
   checkpoint_store* store_ = nullptr;
   std::vector<std::function<void(const step_info&)>> step_callbacks_, sample_callbacks_;
   std::vector<std::function<void(std::string_view)>> message_callbacks_;
   std::int64_t step_ = 0, updates_ = 0, skipped_ = 0, in_row_ = 0, saved_ = -1;
+  std::int64_t base_step_ = 0, base_updates_ = 0;               // of the captured step
+  std::int64_t plain_steps_ = 0, captures_ = 0, replayed_ = 0;  // steps run as written since the last change of memory
   bool started_ = false, resumed_ = false, looked_ = false, stop_ = false;
+  bool replay_off_ = false;
   step_info last_{};
 };
 

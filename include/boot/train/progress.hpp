@@ -12,6 +12,7 @@
 #include <cstdio>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #if BOOT_HAS_POSIX
 #  include <sys/ioctl.h>
@@ -83,18 +84,21 @@ class progress_line {
   progress_line& operator=(const progress_line&) = delete;
   ~progress_line() { finish(); }
 
+  /// Whether show() has something to do with the step after which `done` of `steps` are done.
+  [[nodiscard]] bool wants(std::int64_t done, std::int64_t steps) const {
+    if (!live_ && report_every_ == 0) return false;
+    if (first_ || done == steps) return true;
+    return live_ ? std::chrono::duration<double>(clock::now() - shown_).count() >= 0.1 : done % report_every_ == 0;
+  }
   /// Tells about a step: at most ten times a second on a live line.
   void show(const step_info& info) {
-    if (!live_ && report_every_ == 0) return;
+    if (!wants(info.done(), info.steps)) return;
     const auto now = clock::now();
-    if (first_) {
-      first_ = false;
+    if (std::exchange(first_, false)) {
       start_ = now;
       start_step_ = info.step;
+      if (!live_ && info.done() != info.steps && info.done() % report_every_ != 0) return;
     }
-    const bool last = info.done() == info.steps;
-    if (live_ && !last && std::chrono::duration<double>(now - shown_).count() < 0.1) return;
-    if (!live_ && !last && info.done() % report_every_ != 0) return;
     const double seconds = std::chrono::duration<double>(now - start_).count();
     const double rate = seconds > 0 ? static_cast<double>(info.step - start_step_) / seconds : 0;
     shown_ = now;

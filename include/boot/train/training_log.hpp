@@ -50,6 +50,8 @@ class training_log {
     }
     flush();
   }
+  /// Whether every step must be told to add().
+  [[nodiscard]] bool is_open() const noexcept { return open_; }
   /// Closes the files; the next open() may cut them back again.
   void close() {
     open_ = refused_ = false;

@@ -94,14 +94,29 @@ TEST_CASE("fill_noise on teams is boot::cpu's in every bit", "[kernel][team]") {
                     Catch::Matchers::ContainsSubstring("3 samples for noise of shape"));
 }
 
-TEST_CASE("square_sum on teams is that of the host within rounding of float64", "[kernel][team]") {
+TEST_CASE("decide_update finds the norm and skips what is not finite", "[kernel][team]") {
   const std::int64_t n = GENERATE(1, 257, 40'003);
-  const auto x = numbers<float>(n, 1);
-  double want = 0;
-  for (const float v : x) want += static_cast<double>(v) * static_cast<double>(v);
-  std::vector<double> partials;
-  const double have = boot::square_sum(team_device{}, boot::view<const float, team_device>(x.data(), {n}), partials);
-  CHECK(std::abs(have - want) <= 1e-13 * want);
+  auto x = numbers<float>(n, 1);
+  double square = 0;
+  for (const float v : x) square += static_cast<double>(v) * static_cast<double>(v);
+  const double want = std::sqrt(square);
+  boot::adamw_row<float> row{}, decided{};
+  row.rate = 0.5f;
+  float norm = -1;
+  const auto decide = [&](double clip) {
+    boot::decide_update(team_device{}, boot::view<const float, team_device>(x.data(), {n}), &row, clip, &decided,
+                        &norm);
+  };
+  decide(0);
+  CHECK(std::abs(norm - want) <= 1e-6 * want);
+  CHECK((decided.gradient_scale == 1 && decided.skip == 0 && decided.rate == 0.5f));
+  decide(want / 4);
+  CHECK(std::abs(decided.gradient_scale - 0.25) < 1e-5);
+  decide(want * 4);
+  CHECK(decided.gradient_scale == 1);
+  x[static_cast<std::size_t>(n - 1)] = std::nanf("");
+  decide(1);
+  CHECK(decided.skip == 1);
 }
 
 TEST_CASE("adamw_ema on teams is the host's update for up to four averages", "[kernel][team]") {

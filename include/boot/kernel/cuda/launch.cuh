@@ -37,6 +37,7 @@ void launch(const cuda& dev, const Body& body, std::int64_t blocks, std::int64_t
   require(samples <= std::numeric_limits<int>::max() / blocks,
           "boot: {} blocks for each of {} samples is more than a grid holds ({}); use a smaller batch", blocks, samples,
           std::numeric_limits<int>::max());
+  if (!detail::enqueues(detail::launch_number<Body>(), blocks, samples)) return;
   constexpr launch_tuning t = detail::tuning_of<Body>();
   detail::run_body<Body, t.threads, t.min_blocks>
       <<<static_cast<unsigned>(blocks * samples), t.threads, 0, dev.stream>>>(body, static_cast<unsigned>(blocks));

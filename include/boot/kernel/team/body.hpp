@@ -90,22 +90,25 @@ BOOT_HD void finish_sum_body(const Team& team, const T* partial, std::int64_t co
   if (team.rank() == 0) sums[team.sample()] = sum;
 }
 
-/// partial[block] = sum of squares of the block's elements of x, in float64. Grid: blocks x 1.
+/// partial[block] = sum of squares of the block's elements of x, in the type they are computed in. Grid: blocks x 1.
 BOOT_NO_EXEC_CHECK
 template <class Team, class T>
-BOOT_HD void square_sum_body(const Team& team, const T* x, std::int64_t n, double* partial) {
+BOOT_HD void square_sum_body(const Team& team, const T* x, std::int64_t n, compute_type<T>* partial) {
+  using C = compute_type<T>;
   constexpr int width = detail::group_size<T>();
   const std::int64_t groups = n / width, step = team.blocks() * Team::size;
   const std::int64_t first = team.block() * Team::size + team.rank();
   const bool whole = detail::group_aligned(x);
-  double sum = 0;
+  C sum = 0;
   for (std::int64_t g = first; g < groups; g += step) {
     const auto v = detail::load_group<width>(x + g * width, whole);
+    C part = 0;
     BOOT_UNROLL
-    for (int k = 0; k < width; ++k) sum += static_cast<double>(v.v[k]) * static_cast<double>(v.v[k]);
+    for (int k = 0; k < width; ++k) part += static_cast<C>(v.v[k]) * static_cast<C>(v.v[k]);
+    sum += part;
   }
   if (first == groups % step)
-    for (std::int64_t i = groups * width; i < n; ++i) sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+    for (std::int64_t i = groups * width; i < n; ++i) sum += static_cast<C>(x[i]) * static_cast<C>(x[i]);
   sum = team_sum(team, sum);
   if (team.rank() == 0) partial[team.block()] = sum;
 }

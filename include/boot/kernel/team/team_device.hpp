@@ -3,6 +3,7 @@
 #pragma once
 
 #include <boot/device/device.hpp>
+#include <boot/device/recording.hpp>
 #include <boot/kernel/team/team.hpp>
 
 #include <algorithm>
@@ -26,6 +27,13 @@ template <class Body>
   } else {
     return {};
   }
+}
+
+template <class Body>
+inline constexpr char launch_tag = 0;  // its address tells bodies apart
+template <class Body>
+[[nodiscard]] std::uintptr_t launch_number() noexcept {
+  return reinterpret_cast<std::uintptr_t>(&launch_tag<Body>);
 }
 }  // namespace detail
 

@@ -16,4 +16,6 @@
 #include <boot/kernel/team/noise.hpp>
 #include <boot/kernel/team/optimizer.hpp>
 #include <boot/kernel/team/quantile.hpp>
+#include <boot/kernel/team/step.hpp>
+#include <boot/nn/cuda/products.hpp>
 #include <boot/nn/team/all.hpp>

@@ -49,6 +49,7 @@
 
 /// Before a loop of constant length that is to be unrolled on a device.
 #if BOOT_CUDA_COMPILATION
+BOOT_PRAGMA(nv_diag_suppress 1675)  // nvcc does not know the host compiler's unrolling, which it hands on all the same
 #  define BOOT_UNROLL BOOT_PRAGMA(unroll)
 #else
 #  define BOOT_UNROLL

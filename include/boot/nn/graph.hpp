@@ -23,7 +23,24 @@ namespace boot::inline v0 {
 
 namespace detail {
 struct recomputation;  // nn/recompute.hpp
-}
+
+// What an operation may have, by the number of its operands. Concepts, because nvcc 13.0 takes a requires-expression
+// with a pack inside a lambda for true.
+template <class>
+using operand_shape = shape;
+template <class Op, class... Operand>
+concept SavesMore = requires(const Op& op, const operand_shape<Operand>&... s) {
+  op.saved_size(s...);
+};
+template <class Op, class... Operand>
+concept CountsFlop = requires(const Op& op, const operand_shape<Operand>&... s) {
+  op.flop(s...);
+};
+template <class Op, class... Operand>
+concept CountsBackwardFlop = requires(const Op& op, const operand_shape<Operand>&... s) {
+  op.backward_flop(s...);
+};
+}  // namespace detail
 
 /// What a graph does with a network's code.
 enum class graph_mode {
@@ -173,16 +190,16 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
       for (const int id : ids) s.wants_gradient = s.wants_gradient || at(id).wants_gradient;
       const bool keeps = keeping_ && s.wants_gradient;
       std::int64_t saved = 0;
-      if constexpr (requires { op.saved_size(shape_of(ids[I])...); })
+      if constexpr (detail::SavesMore<Op, V...>)
         if (keeps) saved = op.saved_size(shape_of(ids[I])...);
       double flop = 0, backward_flop = 0;
-      if constexpr (requires { op.flop(shape_of(ids[I])...); }) flop = op.flop(shape_of(ids[I])...);
+      if constexpr (detail::CountsFlop<Op, V...>) flop = op.flop(shape_of(ids[I])...);
       (differentiated_ ? plan_.backward_flop : plan_.forward_flop) += flop;
-      if constexpr (requires { op.backward_flop(shape_of(ids[I])...); }) {
+      if constexpr (detail::CountsBackwardFlop<Op, V...>) {
         backward_flop = op.backward_flop(shape_of(ids[I])...);
       } else {  // a matrix product per saved factor; a bias is no factor
-        for (std::size_t k = 0; k < ids.size(); ++k)
-          if ((Op::saves & (1u << k)) && at(ids[k]).wants_gradient) backward_flop += flop;
+        for (int k = 0; k < static_cast<int>(ids.size()); ++k)
+          if ((Op::saves & (1u << k)) && at(ids[static_cast<std::size_t>(k)]).wants_gradient) backward_flop += flop;
       }
       s.narrow = mixed && !is_result(static_cast<int>(slots_.size()));
       allocate(s);
@@ -422,7 +439,7 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
     node n{};
     std::memcpy(n.op, static_cast<const void*>(&op), sizeof(Op));
     n.operands = static_cast<int>(N);
-    for (std::size_t k = 0; k < N; ++k) {
+    for (std::size_t k = 0; k != N; ++k) {
       n.in[k] = ids[k];
       if (!(saves & (1u << k))) continue;
       if (may_remake && at(ids[k]).maker >= 0) {

@@ -167,7 +167,9 @@ struct norm_problem {
             static_cast<T>((bias == nullptr ? 0.0 : static_cast<double>(bias[c])) * factor + shift(sample, c));
       }
     }
-    for (T* const values : {k.mean, k.slope, k.offset}) repeat(values);
+    repeat(k.mean);
+    repeat(k.slope);
+    repeat(k.offset);
   }
   // f(lane, group) for `count` numbers of a line from number `first` on: a division less per number.
   template <class F>

@@ -5,11 +5,13 @@
 #include <boot/core/random.hpp>
 #include <boot/kernel/cpu/quantile.hpp>
 #include <boot/kernel/team/quantile.hpp>
+#include <boot/tensor/tensor.hpp>
 #include <boot/testing/team_device.hpp>
 
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <span>
 #include <vector>
 
 namespace {
@@ -18,13 +20,14 @@ constexpr boot::testing::team_device dev{};
 template <class T>
 void check(const std::vector<T>& numbers, std::int64_t batch, std::int64_t shift = 0) {
   const auto n = static_cast<std::int64_t>(numbers.size()) / batch;
-  std::vector<T> moved(static_cast<std::size_t>(shift));
-  moved.insert(moved.end(), numbers.begin(), numbers.end());
+  boot::tensor<T, boot::team_device> moved(dev, {shift + batch * n}), found(dev, {batch});
+  boot::copy_from_host(dev, numbers.data(), moved.data() + shift, numbers.size() * sizeof(T));
   for (const double share : {0.0, 0.3, 0.995, 1.0})
     for (const T least : {T{0}, T{1}}) {
-      std::vector<T> have(static_cast<std::size_t>(batch), T(NAN)), want = have;
       boot::abs_quantile(dev, share, least, boot::view<const T, boot::team_device>(moved.data() + shift, {batch, n}),
-                         have.data());
+                         found.data());
+      const std::vector<T> have = boot::to_host(dev, found.get());
+      std::vector<T> want(have.size(), T(NAN));
       boot::abs_quantile(boot::cpu{1}, share, least, boot::view<const T, boot::cpu>(numbers.data(), {batch, n}),
                          want.data());
       for (std::size_t i = 0; i < have.size(); ++i) {
@@ -65,13 +68,14 @@ TEMPLATE_TEST_CASE("quantiles by team kernels of ties, zeros, subnormals and inf
 }
 
 TEST_CASE("quantiles by team kernels: a share outside [0, 1] is refused", "[kernel][team]") {
-  float x = -3, q = 0;
-  const boot::view<const float, boot::team_device> f(&x, {1, 1});
+  const std::vector<float> numbers{-3};
+  const auto x = boot::tensor_of<float>(dev, std::span<const float>(numbers), {1, 1});
+  boot::tensor<float, boot::team_device> q(dev, {1});
   for (const double share : {-0.1, 1.1, std::nan("")})
-    CHECK_THROWS_AS(boot::abs_quantile(dev, share, 0, f, &q), boot::error);
-  boot::abs_quantile(dev, 0.5, 1, f, &q);
-  CHECK(q == 3);
-  boot::abs_quantile(dev, 0.5, 1, {&x, {0, 1}}, &q);
-  boot::abs_quantile(dev, 0.5, 1, {&x, {1, 0}}, &q);
-  CHECK(q == 3);
+    CHECK_THROWS_AS(boot::abs_quantile(dev, share, 0, x.get(), q.data()), boot::error);
+  boot::abs_quantile(dev, 0.5, 1, x.get(), q.data());
+  CHECK(boot::to_host(dev, q.get())[0] == 3);
+  boot::abs_quantile(dev, 0.5, 1, {x.data(), {0, 1}}, q.data());
+  boot::abs_quantile(dev, 0.5, 1, {x.data(), {1, 0}}, q.data());
+  CHECK(boot::to_host(dev, q.get())[0] == 3);
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /// Takes the place of the library's header of this name where the tests of team kernels run on a GPU: the same device for
-/// the tests, whose memory host and GPU share and whose kernels boot::cuda launches.
+/// the tests, whose memory is pinned host memory, which the GPU reaches, and whose kernels boot::cuda launches.
 #pragma once
 
 #include <boot/device/cuda.hpp>
@@ -15,19 +15,19 @@
 
 namespace boot::inline v0 {
 
-/// Memory that host and GPU share. A call returns when the GPU is done with it.
+/// Memory that host and GPU both reach. A call returns when the GPU is done with it.
 struct team_device {
   using device_category = team_device;  ///< names itself, see boot::Device
 
   /// Memory, filled with NaN patterns.
   [[nodiscard]] void* allocate(std::size_t bytes) const {
     void* p = nullptr;
-    check_cuda(cudaMallocManaged(&p, bytes > 0 ? bytes : 1), "cudaMallocManaged");
+    check_cuda(cudaMallocHost(&p, bytes > 0 ? bytes : 1), "cudaMallocHost");
     std::memset(p, 0xff, bytes);
     return p;
   }
   /// Gives memory of allocate() back.
-  void deallocate(void* p, std::size_t) const noexcept { static_cast<void>(cudaFree(p)); }
+  void deallocate(void* p, std::size_t) const noexcept { static_cast<void>(cudaFreeHost(p)); }
 };
 
 /// Nothing to wait for: every call has waited.

@@ -108,7 +108,7 @@ stage_build() {
   [[ -d .gpu_carry ]] && prefix=("-DCMAKE_PREFIX_PATH=$PWD/.gpu_carry/usr")
   # shellcheck disable=SC2016  # the inner shell expands these
   limited build 240 bash -c '
-    cmake --preset cuda -B "$0" -DBOOT_INSTALL=OFF "${@:2}" && cmake --build "$0" -j "$1" --target boot_cuda_tests' \
+    cmake --preset cuda -B "$0" -DBOOT_INSTALL=OFF "${@:2}" && cmake --build "$0" -j "$1" --target boot_cuda_tests boot_cuda_measure' \
     "$build" "${BOOT_JOBS:-$(nproc)}" ${prefix[@]+"${prefix[@]}"}
 }
 

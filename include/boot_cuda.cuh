@@ -19,3 +19,7 @@
 #include <boot/kernel/team/step.hpp>
 #include <boot/nn/cuda/products.hpp>
 #include <boot/nn/team/all.hpp>
+
+#if __has_include(<cudnn.h>)
+#  include <boot/nn/cuda/convolution.hpp>
+#endif

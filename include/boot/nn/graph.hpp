@@ -40,6 +40,11 @@ template <class Op, class... Operand>
 concept CountsBackwardFlop = requires(const Op& op, const operand_shape<Operand>&... s) {
   op.backward_flop(s...);
 };
+/// An operation whose result is computed again where backward needs it.
+template <class Op>
+concept RemadeOperation = requires {
+  { Op::remade } -> std::convertible_to<bool>;
+};
 }  // namespace detail
 
 /// What a graph does with a network's code.
@@ -233,7 +238,7 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
           std::memcpy(static_cast<void*>(&copy), bytes, sizeof(Op));
           copy.backward(dev, c);
         };
-        if constexpr (requires { requires Op::remade; }) {
+        if constexpr (detail::RemadeOperation<Op>) {
           bool there = true;  // what forward reads lies with the caller, or is saved
           for (std::size_t k = 0; k < ids.size(); ++k)
             there = there && (at(ids[k]).place < 0 || (Op::saves & (1u << k)) != 0);

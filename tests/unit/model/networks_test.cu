@@ -9,3 +9,11 @@ TEST_CASE("a DiT on a device", "[model][cuda]") {
   const boot::cuda_stream stream;
   boot_test::check_network(stream.device(), boot_test::compare_dit(), {1, -1});
 }
+
+TEST_CASE("UNets on a device", "[model][cuda]") {
+  if (boot::cuda_device_count() == 0) SKIP("no CUDA device");
+  const boot::cuda_stream stream;
+  boot_test::check_network(stream.device(), boot_test::compare_unet(false), {1, -1});
+  boot_test::check_network(stream.device(), boot_test::compare_unet(true), {});
+  boot_test::check_network(stream.device(), boot_test::compare_unet_without_null(), {4, 0});
+}

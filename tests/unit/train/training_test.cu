@@ -2,8 +2,6 @@
 // Distillation on boot::cuda: replayed steps have the bits of plain ones, and the losses are boot::cpu's.
 #include "support/catch.hpp"
 
-#include <boot_cuda.cuh>
-
 #include <boot/kernel/cpu/for_each.hpp>
 #include <boot/kernel/cpu/noise.hpp>
 #include <boot/kernel/cpu/optimizer.hpp>
@@ -13,6 +11,7 @@
 #include <boot/objective/sources.hpp>
 #include <boot/schedule/cosine.hpp>
 #include <boot/train/distiller.hpp>
+#include <boot_cuda.cuh>
 
 #include <cmath>
 #include <cstdint>
@@ -79,8 +78,7 @@ TEST_CASE("the first step on a device has the loss of boot::cpu", "[train][cuda]
   const outcome device = train(stream.device(), true, 20), host = train(boot::cpu{}, true, 20);
   CHECK(std::abs(device.losses[0] / host.losses[0] - 1) < 1e-5);
   REQUIRE(device.losses.size() == host.losses.size());
-  for (std::size_t i = 1; i < device.losses.size(); ++i)
-    CHECK(std::abs(device.losses[i] / host.losses[i] - 1) < 1e-2);
+  for (std::size_t i = 1; i < device.losses.size(); ++i) CHECK(std::abs(device.losses[i] / host.losses[i] - 1) < 1e-2);
 }
 
 TEST_CASE("without a device a training says so", "[train][cuda]") {

@@ -30,6 +30,22 @@ BOOT_HD BOOT_FORCE_INLINE double fma(double a, double b, double c) noexcept {
 #endif
 }
 
+/// a / b, correctly rounded where a, b, 1 / b and the result are neither zero nor subnormal nor infinite; a = 0 and
+/// b = 0 behave as in a division or give NaN. Device code divides inline, where a / b calls a function for rare numbers.
+BOOT_HD BOOT_FORCE_INLINE float quotient(float a, float b) noexcept {
+#if BOOT_DEVICE_CODE
+  float r;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(b));
+  r = fma(r, fma(-b, r, 1.0f), r);
+  const float q = a * r;
+  return fma(r, fma(-b, q, a), q);  // the residual settles the last bit
+#else
+  return a / b;
+#endif
+}
+/// a / b.
+BOOT_HD inline double quotient(double a, double b) noexcept { return a / b; }
+
 }  // namespace boot::inline v0::math
 
 namespace boot::inline v0::detail {
@@ -64,9 +80,6 @@ inline constexpr float infinity = __builtin_huge_valf();
 
 /// sqrt for normal x (and 0), correctly rounded. Compilers keep sqrtf scalar because it may set errno.
 BOOT_HD BOOT_FORCE_INLINE float sqrt_normal(float x) noexcept {
-#if BOOT_DEVICE_CODE
-  return __builtin_sqrtf(x);
-#else
   using math::fma;
   const float y0 = as_float(0x5f375a86u - (as_bits(x) >> 1));  // 1/sqrt(x) within 3.5 %
   const float e0 = fma(-(x * y0), y0, 1.0f);
@@ -77,7 +90,6 @@ BOOT_HD BOOT_FORCE_INLINE float sqrt_normal(float x) noexcept {
   const float g = fma(t, p1, t);
   const float h = 0x1.000002p-1f * fma(y1, p1, y1);  // one ulp up: 1/2 misrounds sqrt(4 - 2^-22)
   return fma(fma(-g, g, x), h, g);                   // the exact residual x - g^2 settles the last bit
-#endif
 }
 
 /// The logistic function and what it lacks to 1.
@@ -102,9 +114,6 @@ BOOT_HD constexpr bool is_finite(double value) noexcept {
 /// sqrt(x), correctly rounded for every float (within 1 ulp where fma is not fused); sqrt(x < 0) is NaN. Vectorises,
 /// which std::sqrt does not while it may set errno.
 BOOT_HD BOOT_FORCE_INLINE float sqrt(float x) noexcept {
-#if BOOT_DEVICE_CODE
-  return __builtin_sqrtf(x);
-#else
   const std::uint32_t bits = detail::as_bits(x);
   const bool tiny = (bits & 0x7fffffffu) < 0x0d800000u;             // below 2^-100 the residual would underflow
   const float scaled = x * detail::select(tiny, 0x1p96f, 0x1p-2f);  // and the square of a huge root overflow
@@ -112,7 +121,6 @@ BOOT_HD BOOT_FORCE_INLINE float sqrt(float x) noexcept {
   const float positive = detail::select(bits >= 0x7f800000u, x, root);  // also keeps -0, infinity and NaN
   const float nan = detail::as_float(0x7fc00000u);
   return detail::select(bits - 0x80000001u < 0x7f800000u, nan, positive);
-#endif
 }
 /// \copydoc sqrt(float)
 BOOT_HD inline double sqrt(double x) noexcept { return ::sqrt(x); }
@@ -202,7 +210,7 @@ namespace boot::inline v0::detail {
 /// Both halves of the logistic function from one exp and one division.
 BOOT_HD BOOT_FORCE_INLINE logistic_parts logistic(float x) noexcept {
   const float e = math::exp(as_float(as_bits(x) | 0x80000000u));  // exp(-|x|) <= 1
-  const float large = 1.0f / (1.0f + e);
+  const float large = math::quotient(1.0f, 1.0f + e);
   const float small_ = e * large;
   const bool positive = as_bits(x) < 0x80000000u;
   return {select(positive, large, small_), select(positive, small_, large)};
@@ -245,7 +253,7 @@ BOOT_HD inline double silu_derivative(double x) noexcept {
 BOOT_HD BOOT_FORCE_INLINE float tanh(float x) noexcept {
   const float u = detail::as_float(detail::as_bits(x) & 0x7fffffffu);
   const float e = exp(-2.0f * u);
-  const float far = (1.0f - e) / (1.0f + e);
+  const float far = math::quotient(1.0f - e, 1.0f + e);
   const float z = x * x;
   // Minimax for (tanh(x) / x - 1) / x^2 on |x| <= 0.625: relative error of tanh 2^-27.7.
   float p = -0x1.750ce2p-8f;

@@ -2,6 +2,7 @@
 /// Blocks of diffusion U-Nets on images: residual blocks with a time embedding, attention, and changes of resolution.
 #pragma once
 
+#include <boot/core/math.hpp>
 #include <boot/kernel/pack.hpp>
 #include <boot/nn/activations.hpp>
 #include <boot/nn/attention.hpp>
@@ -34,10 +35,10 @@ struct unet_affine_element {
 template <class T>
 struct unet_quotient_element {
   BOOT_HD BOOT_FORCE_INLINE element_result<1, T> operator()(const T& row, T x) const noexcept {
-    return {{x / row}, T{0}};
+    return {{math::quotient(x, row)}, T{0}};
   }
   BOOT_HD BOOT_FORCE_INLINE element_result<1, T> operator()(const T& row, T x, T y) const noexcept {
-    return {{y + x / row}, T{0}};
+    return {{y + math::quotient(x, row)}, T{0}};
   }
 };
 template <class T, class D, class Element>

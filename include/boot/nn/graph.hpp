@@ -42,9 +42,7 @@ concept CountsBackwardFlop = requires(const Op& op, const operand_shape<Operand>
 };
 /// An operation whose result is computed again where backward needs it.
 template <class Op>
-concept RemadeOperation = requires {
-  { Op::remade } -> std::convertible_to<bool>;
-};
+concept RemadeOperation = static_cast<bool>(Op::remade);
 }  // namespace detail
 
 /// What a graph does with a network's code.

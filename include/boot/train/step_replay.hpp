@@ -97,12 +97,12 @@ class step_replay {
   /// Forgets what was captured; the device must be done with it.
   void drop() {
     if (!graph_) return;
-    boot::synchronize(dev_);
+    synchronize(dev_);
     graph_.reset();
   }
   /// Goes on with `step`: after a bad step, or where steps were done in another way. Waits for the device.
   void restart(std::int64_t step) {
-    boot::synchronize(dev_);
+    synchronize(dev_);
     const step_control control{.step = step};
     copy_from_host(dev_, &control, control_.data(), sizeof control);
     next_ = filled_ = sent_to_ = finished_ = step;
@@ -129,7 +129,7 @@ class step_replay {
   }
   /// Waits until every launched step is done.
   std::int64_t finish() {
-    boot::synchronize(dev_);
+    synchronize(dev_);
     return finished_ = next_;
   }
   /// What step `step` left, which must be finished and among the last records() launched.

@@ -273,3 +273,12 @@ TEST_CASE("the double versions are within 1e-15", "[core][math]") {
   REQUIRE(m::silu_derivative(HUGE_VAL) == 1.0);
   REQUIRE(m::silu_derivative(-HUGE_VAL) == 0.0);
 }
+
+TEST_CASE("quotient is the division", "[core][math]") {
+  for (const float a : {0.0f, 1.0f, -3.0f, 0x1.fffffep90f, 0x1p-100f})
+    for (const float b : {1.0f, 1.5f, -7.0f, 0x1.8p20f, 0x1.234568p-20f}) {
+      REQUIRE(boot::math::quotient(a, b) == a / b);
+      REQUIRE(boot::math::quotient(static_cast<double>(a), static_cast<double>(b)) ==
+              static_cast<double>(a) / static_cast<double>(b));
+    }
+}

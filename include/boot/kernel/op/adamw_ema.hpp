@@ -53,7 +53,7 @@ template <class T>
   value -= rate * p.decay * g.decay * value;
   first += (T{1} - p.beta1) * (d - first);
   second += (T{1} - p.beta2) * (d * d - second);
-  value -= rate * p.correction1 * first / (math::sqrt(second) * p.correction2 + p.epsilon);
+  value -= math::quotient(rate * p.correction1 * first, math::sqrt(second) * p.correction2 + p.epsilon);
   return {value, first, second};
 }
 

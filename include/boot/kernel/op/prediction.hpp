@@ -60,7 +60,7 @@ template <class T>
 struct threshold_op {
   /// One element.
   BOOT_HD BOOT_FORCE_INLINE element_result<1, T> operator()(const T& q, T f) const noexcept {
-    return {{clip(f, -q, q) / q}, T{0}};
+    return {{math::quotient(clip(f, -q, q), q)}, T{0}};
   }
 };
 

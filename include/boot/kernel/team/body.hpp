@@ -32,7 +32,8 @@ BOOT_HD void element_body(const Team& team, const Op& op, const Row* rows, std::
   const bool whole =
       (true && ... && group_aligned(get<I>(in) + base)) && (true && ... && group_aligned(get<O>(out) + base));
   T sum = 0;
-  for (std::int64_t g = first; g < groups; g += step) {
+  std::int64_t g = first;
+  for (; g < groups; g += step) {
     const std::int64_t at = base + g * width;
     const pack<element_group<In, width>...> x(load_group<width>(get<I>(in) + at, whole)...);
     [[maybe_unused]] pack<element_group<Out, width>...> y;
@@ -44,7 +45,7 @@ BOOT_HD void element_body(const Team& team, const Op& op, const Row* rows, std::
     }
     (store_group<width>(get<O>(out) + at, get<O>(y), whole), ...);
   }
-  if (first == groups % step) {  // the thread that would have had the next group gets what is left
+  if (g == groups) {  // the thread that would have had the next group gets what is left
     for (std::int64_t i = base + groups * width; i < base + n; ++i) {
       const auto r = op(row, static_cast<T>(get<I>(in)[i])...);
       (store(get<O>(out)[i], r.out[O]), ...);
@@ -100,14 +101,15 @@ BOOT_HD void square_sum_body(const Team& team, const T* x, std::int64_t n, compu
   const std::int64_t first = team.block() * Team::size + team.rank();
   const bool whole = detail::group_aligned(x);
   C sum = 0;
-  for (std::int64_t g = first; g < groups; g += step) {
+  std::int64_t g = first;
+  for (; g < groups; g += step) {
     const auto v = detail::load_group<width>(x + g * width, whole);
     C part = 0;
     BOOT_UNROLL
     for (int k = 0; k < width; ++k) part += static_cast<C>(v.v[k]) * static_cast<C>(v.v[k]);
     sum += part;
   }
-  if (first == groups % step)
+  if (g == groups)
     for (std::int64_t i = groups * width; i < n; ++i) sum += static_cast<C>(x[i]) * static_cast<C>(x[i]);
   sum = team_sum(team, sum);
   if (team.rank() == 0) partial[team.block()] = sum;
@@ -131,7 +133,8 @@ BOOT_HD void adamw_body(const Team& team, const adamw_row<T>* row, const group_r
     bool whole = detail::group_aligned(value + range.begin) && detail::group_aligned(gradient + range.begin) &&
                  detail::group_aligned(first + range.begin) && detail::group_aligned(second + range.begin);
     for (int a = 0; a < Averages; ++a) whole = whole && detail::group_aligned(average[a] + range.begin);
-    for (std::int64_t g = mine; g < count; g += step) {
+    std::int64_t g = mine;
+    for (; g < count; g += step) {
       const std::int64_t at = range.begin + g * width;
       group v = detail::load_group<width>(value + at, whole), m = detail::load_group<width>(first + at, whole);
       group s = detail::load_group<width>(second + at, whole), e[room];
@@ -151,7 +154,7 @@ BOOT_HD void adamw_body(const Team& team, const adamw_row<T>* row, const group_r
       BOOT_UNROLL
       for (int a = 0; a < Averages; ++a) detail::store_group<width>(average[a] + at, e[a], whole);
     }
-    if (mine != count % step) continue;
+    if (g != count) continue;
     for (std::int64_t i = range.begin + count * width; i < range.end; ++i) {
       T one[room];
       for (int a = 0; a < Averages; ++a) one[a] = average[a][i];

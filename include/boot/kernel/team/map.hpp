@@ -38,7 +38,8 @@ struct map_body {
     const std::int64_t groups = n / width, step = team.blocks() * Team::size;
     const std::int64_t first = team.block() * Team::size + team.rank();
     const bool whole = (detail::group_aligned(out) && ... && detail::group_aligned(get<I>(in)));
-    for (std::int64_t g = first; g < groups; g += step) {
+    std::int64_t g = first;
+    for (; g < groups; g += step) {
       const std::int64_t at = g * width;
       const pack<detail::element_group<In, width>...> x(detail::load_group<width>(get<I>(in) + at, whole)...);
       detail::element_group<Out, width> y;
@@ -50,7 +51,7 @@ struct map_body {
       }
       detail::store_group<width>(out + at, y, whole);
     }
-    if (first != groups % step) return;  // the thread that would have had the next group gets what is left
+    if (g != groups) return;  // the thread that would have had the next group gets what is left
     for (std::int64_t i = groups * width; i < n; ++i) {
       const T value = f(static_cast<T>(get<I>(in)[i])...);
       store(out[i], accumulate ? static_cast<T>(out[i]) + value : value);

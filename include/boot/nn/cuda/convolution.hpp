@@ -129,8 +129,10 @@ struct channel_bias_body {
   template <class Team>
   BOOT_HD void operator()(const Team& team) const {
     const std::int64_t step = team.blocks() * Team::size, first = team.block() * Team::size + team.rank();
-    std::int64_t c = first % channels;
-    const std::int64_t ahead = step % channels;
+    // blocks_for() gives at most 2^18 threads: a division of 32 bits, which calls no function
+    const auto n = static_cast<std::uint32_t>(channels);
+    std::int64_t c = static_cast<std::uint32_t>(first) % n;
+    const std::int64_t ahead = static_cast<std::uint32_t>(step) % n;
     for (std::int64_t i = first; i < size; i += step) {
       store(y[i], static_cast<compute_type<T>>(y[i]) + bias[c]);
       c += ahead;

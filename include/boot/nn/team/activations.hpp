@@ -25,7 +25,7 @@ BOOT_HD BOOT_FORCE_INLINE team_normal<float> team_normal_at(float x) {
   const float rest = math::fma(high + t, t - high, high * high - square);
   float e = math::exp(-0.5f * square);
   e = math::fma(e, -0.5f * rest, e);
-  const float w = (t - 3.5f) / (t + 3.5f);
+  const float w = math::quotient(t - 3.5f, t + 3.5f);
   float p = -0x1.49939ap-16f;
   p = math::fma(p, w, -0x1.a31306p-15f);
   p = math::fma(p, w, 0x1.18306p-13f);

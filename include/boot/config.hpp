@@ -51,8 +51,10 @@
 #if BOOT_CUDA_COMPILATION
 BOOT_PRAGMA(nv_diag_suppress 1675)  // nvcc does not know the host compiler's unrolling, which it hands on all the same
 #  define BOOT_UNROLL BOOT_PRAGMA(unroll)
+#  define BOOT_NO_UNROLL BOOT_PRAGMA(unroll 1)
 #else
 #  define BOOT_UNROLL
+#  define BOOT_NO_UNROLL
 #endif
 
 /// Bytes of the widest vector register the target has: the tile sizes of the CPU matrix product follow it.

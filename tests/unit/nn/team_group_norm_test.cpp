@@ -28,7 +28,7 @@ V part(const V& v, bool wanted) {
 
 TEST_CASE("Teams: group norm with SiLU, with scale and shift, and far from zero", "[nn][team]") {
   const norm_case c = GENERATE(norm_case{{1, 1, 1, 1}, 1}, norm_case{{2, 3, 5, 6}, 3}, norm_case{{3, 8, 8, 4}, 4},
-                               norm_case{{2, 300}, 2}, norm_case{{1, 33, 1, 70}, 7});
+                               norm_case{{2, 300}, 2}, norm_case{{1, 33, 1, 70}, 7}, norm_case{{2, 79, 80, 8}, 2});
   const bool silu = GENERATE(false, true);
   const int scaled = GENERATE(0, 1, 2);  // without, one for all samples, one per sample
   const double offset = GENERATE(0.0, 1000.0);
@@ -49,7 +49,8 @@ TEST_CASE("Teams: group norm with SiLU, with scale and shift, and far from zero"
 }
 
 TEST_CASE("Teams: gradients of group norm", "[nn][team]") {
-  const norm_case c = GENERATE(norm_case{{3, 8, 8, 4}, 2}, norm_case{{1, 300}, 2}, norm_case{{1, 33, 1, 70}, 7});
+  const norm_case c = GENERATE(norm_case{{3, 8, 8, 4}, 2}, norm_case{{1, 300}, 2}, norm_case{{1, 33, 1, 70}, 7},
+                               norm_case{{2, 79, 80, 8}, 2}, norm_case{{67, 2, 6}, 3});
   const bool silu = GENERATE(false, true);
   const int scaled = GENERATE(0, 1, 2);
   const bool accumulate = silu;

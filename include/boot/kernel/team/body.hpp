@@ -33,6 +33,7 @@ BOOT_HD void element_body(const Team& team, const Op& op, const Row* rows, std::
       (true && ... && group_aligned(get<I>(in) + base)) && (true && ... && group_aligned(get<O>(out) + base));
   T sum = 0;
   std::int64_t g = first;
+  BOOT_NO_UNROLL
   for (; g < groups; g += step) {
     const std::int64_t at = base + g * width;
     const pack<element_group<In, width>...> x(load_group<width>(get<I>(in) + at, whole)...);
@@ -102,6 +103,7 @@ BOOT_HD void square_sum_body(const Team& team, const T* x, std::int64_t n, compu
   const bool whole = detail::group_aligned(x);
   C sum = 0;
   std::int64_t g = first;
+  BOOT_NO_UNROLL
   for (; g < groups; g += step) {
     const auto v = detail::load_group<width>(x + g * width, whole);
     C part = 0;
@@ -134,6 +136,7 @@ BOOT_HD void adamw_body(const Team& team, const adamw_row<T>* row, const group_r
                  detail::group_aligned(first + range.begin) && detail::group_aligned(second + range.begin);
     for (int a = 0; a < Averages; ++a) whole = whole && detail::group_aligned(average[a] + range.begin);
     std::int64_t g = mine;
+    BOOT_NO_UNROLL
     for (; g < count; g += step) {
       const std::int64_t at = range.begin + g * width;
       group v = detail::load_group<width>(value + at, whole), m = detail::load_group<width>(first + at, whole);
@@ -173,6 +176,7 @@ BOOT_HD void noise_body(const Team& team, const counter_key* key, const std::int
   T* const to = out + team.sample() * n;
   const bool whole = detail::group_aligned(to);
   const std::int64_t blocks = (n + 3) / 4, step = team.blocks() * Team::size;
+  BOOT_NO_UNROLL
   for (std::int64_t b = team.block() * Team::size + team.rank(); b < blocks; b += step) {
     const normal_block z = normal4{}(k, number, static_cast<std::uint64_t>(b));
     detail::element_group<T, 4> v;

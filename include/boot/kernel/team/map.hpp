@@ -39,6 +39,7 @@ struct map_body {
     const std::int64_t first = team.block() * Team::size + team.rank();
     const bool whole = (detail::group_aligned(out) && ... && detail::group_aligned(get<I>(in)));
     std::int64_t g = first;
+    BOOT_NO_UNROLL
     for (; g < groups; g += step) {
       const std::int64_t at = g * width;
       const pack<detail::element_group<In, width>...> x(detail::load_group<width>(get<I>(in) + at, whole)...);

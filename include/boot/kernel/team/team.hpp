@@ -35,6 +35,20 @@ concept Team = requires(const T& t, float f, double d, int mask) {
   { t.template scratch<double>() } -> std::same_as<double*>;
 };
 
+/// a / b for 0 <= a < 2^32 and 0 < b < 2^32: a division of 64 bits is the call of a long function on a device.
+[[nodiscard]] BOOT_HD inline std::int64_t short_quotient(std::int64_t a, std::int64_t b) noexcept {
+  return static_cast<std::uint32_t>(a) / static_cast<std::uint32_t>(b);
+}
+
+/// The sum over a warp on every thread of it. All threads of the block take part.
+BOOT_NO_EXEC_CHECK
+template <class Team, ComputeScalar X>
+BOOT_HD X warp_sum(const Team& team, X x) {
+  BOOT_UNROLL
+  for (int mask = Team::warp / 2; mask > 0; mask >>= 1) x += team.shuffle_xor(x, mask);
+  return x;
+}
+
 /// The sum of `x` over the block, in an order that depends on its size alone; valid on rank 0. Every thread takes part.
 BOOT_NO_EXEC_CHECK
 template <class Team, ComputeScalar X>
@@ -42,8 +56,7 @@ BOOT_HD X team_sum(const Team& team, X x) {
   constexpr int warps = Team::size / Team::warp;
   static_assert(warps >= 1 && warps <= Team::warp && (warps & (warps - 1)) == 0, "boot: a block is 1, 2, 4, .. warps");
   X* const scratch = team.template scratch<X>();
-  BOOT_UNROLL
-  for (int mask = Team::warp / 2; mask > 0; mask >>= 1) x += team.shuffle_xor(x, mask);
+  x = warp_sum(team, x);
   if (team.rank() % Team::warp == 0) scratch[team.rank() / Team::warp] = x;
   team.sync();
   x = team.rank() < warps ? scratch[team.rank()] : X{0};

@@ -119,28 +119,6 @@ struct cudnn_convolutions {
   }
 };
 
-/// y[row, c] += bias[c]. Grid: blocks x 1.
-template <class T>
-struct channel_bias_body {
-  const compute_type<T>* bias;
-  std::int64_t channels, size;
-  T* y;
-
-  template <class Team>
-  BOOT_HD void operator()(const Team& team) const {
-    const std::int64_t step = team.blocks() * Team::size, first = team.block() * Team::size + team.rank();
-    // blocks_for() gives at most 2^18 threads: a division of 32 bits, which calls no function
-    const auto n = static_cast<std::uint32_t>(channels);
-    std::int64_t c = static_cast<std::uint32_t>(first) % n;
-    const std::int64_t ahead = static_cast<std::uint32_t>(step) % n;
-    for (std::int64_t i = first; i < size; i += step) {
-      store(y[i], static_cast<compute_type<T>>(y[i]) + bias[c]);
-      c += ahead;
-      if (c >= channels) c -= channels;
-    }
-  }
-};
-
 /// Enqueues one pass; the pointers are those of x, weight and y, one of which is written.
 template <ProductScalar T>
 void convolve(const cuda& dev, cudnn_convolution p, const T* x, const T* weight, const T* y) {
@@ -198,9 +176,10 @@ void conv2d_forward(const cuda& dev, view<const T, cuda> x, view<const T, cuda> 
       dev,
       detail::cudnn_geometry(detail::conv_pass::forward, x.extents(), weight.extents(), y.extents(), stride, before),
       x.data(), weight.data(), y.data());
+  const std::int64_t channels = weight.extents()[0];
   if (bias != nullptr)
-    launch(dev, detail::channel_bias_body<T>{bias, weight.extents()[0], y.size(), y.data()}, blocks_for(y.size(), 2048),
-           1);
+    detail::launch_rows<cuda, T>(dev, 1, y.size() / channels, channels, y.data(), channels, y.data(), channels, nullptr,
+                                 bias, 0, false);
 }
 
 /// dx (+)= the gradient of conv2d_forward() with respect to x, from dy [batch, h', w', out].

@@ -102,6 +102,7 @@ struct geglu_body {
     if (p.count == 0) return;
     const std::int64_t n = cut.columns;
     const bool whole = p.count == width && rows_aligned<width>(x, n) && rows_aligned<width>(y, n);
+    BOOT_NO_UNROLL
     for (std::int64_t r = p.row; r < p.end; r += p.step) {
       const auto a = load_part<width>(x + 2 * r * n + p.column, whole, p.count);
       const auto b = load_part<width>(x + 2 * r * n + n + p.column, whole, p.count);
@@ -129,6 +130,7 @@ struct geglu_gradient_body {
     if (p.count == 0) return;
     const std::int64_t n = cut.columns;
     const bool whole = p.count == width && rows_aligned<width>(x, n) && rows_aligned<width>(dy, n) && group_aligned(dx);
+    BOOT_NO_UNROLL
     for (std::int64_t r = p.row; r < p.end; r += p.step) {
       const std::int64_t first = 2 * r * n + p.column, second = first + n;
       const auto a = load_part<width>(x + first, whole, p.count), b = load_part<width>(x + second, whole, p.count);
@@ -165,14 +167,15 @@ struct fourier_body {
   template <class Team>
   BOOT_HD void operator()(const Team& team) const {
     using C = compute_type<T>;
-    const double at = static_cast<double>(static_cast<C>(input[team.sample()]));
-    const double u = logarithm ? math::log(at) : at;  // NaN for what has no logarithm, and below for 0
+    const C at = static_cast<C>(input[team.sample()]);
+    const long_number<C> u = logarithm ? long_log(at) : long_number<C>{at, C{0}};  // NaN for what has no logarithm
     T* const row = out + team.sample() * 2 * n;
     const std::int64_t step = team.blocks() * Team::size;
+    BOOT_NO_UNROLL
     for (std::int64_t i = team.block() * Team::size + team.rank(); i < n; i += step) {
       C s = 0, c = 0;
-      sincos_half_turns(2 * static_cast<double>(static_cast<C>(weight[i])) * u, s, c);
-      const bool known = math::is_finite(u);
+      sincospi(long_product(u, 2 * static_cast<C>(weight[i])), s, c);
+      const bool known = math::is_finite(u.high);
       const C nan = static_cast<C>(__builtin_nanf(""));
       store(row[i], !known ? nan : cosine_first ? c : s);
       store(row[n + i], !known ? nan : cosine_first ? s : c);

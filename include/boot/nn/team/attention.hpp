@@ -43,7 +43,7 @@ BOOT_HD score_place place_in_scores(const Team& team, const score_planes& planes
   static_assert(Team::warp >= 32, "boot: up to 32 lanes share a row");
   const int lanes = 1 << planes.shift, at_once = Team::size >> planes.shift;
   const std::uint8_t* const mask =
-      planes.mask == nullptr ? nullptr : planes.mask + team.sample() / planes.heads * planes.keys;
+      planes.mask == nullptr ? nullptr : planes.mask + short_quotient(team.sample(), planes.heads) * planes.keys;
   return {mask,
           (team.rank() & (lanes - 1)) * width,
           lanes * width,
@@ -76,10 +76,12 @@ struct softmax_body {
   template <class Team>
   BOOT_HD void operator()(const Team& team) const {
     const score_place p = place_in_scores<width>(team, planes);
+    BOOT_NO_UNROLL
     for (std::int64_t base = p.turn; base < planes.queries; base += p.turns) {
       const std::int64_t query = base + p.line, end = query < planes.queries ? planes.keys : 0;
       T* const line = scores + (team.sample() * planes.queries + query) * planes.row;
       C most = C{-3.0e38f}, sum = 0;  // finite: infinities would differ by NaN
+      BOOT_NO_UNROLL
       for (std::int64_t i = p.first; i < end; i += p.step) {
         const auto v = load_again<width>(static_cast<const T*>(line) + i, true, width);
         C now = most;
@@ -103,7 +105,8 @@ struct softmax_body {
       }
       sum = sum_of_lanes(team, sum * math::exp((most - all) * scale), planes.shift);
       const bool none = sum == C{0};  // a token that counts adds at least something: the largest adds 1
-      const C factor = none ? C{0} : C{1} / sum;
+      const C factor = none ? C{0} : math::quotient(C{1}, sum);
+      BOOT_NO_UNROLL
       for (std::int64_t i = p.first; i < end; i += p.step) {
         const auto v = load_group<width>(static_cast<const T*>(line) + i, true);
         element_group<T, width> r;
@@ -138,12 +141,14 @@ struct softmax_gradient_body {
   template <class Team>
   BOOT_HD void operator()(const Team& team) const {
     const score_place p = place_in_scores<width>(team, planes);
+    BOOT_NO_UNROLL
     for (std::int64_t base = p.turn; base < planes.queries; base += p.turns) {
       const std::int64_t query = base + p.line, end = query < planes.queries ? planes.keys : 0;
       const std::int64_t at = (team.sample() * planes.queries + query) * planes.row;
       const C offset = end > 0 ? lse[team.sample() * lse_plane + query] : C{0};
       C along = 0;
       if constexpr (slopes) {
+        BOOT_NO_UNROLL
         for (std::int64_t i = p.first; i < end; i += p.step) {
           const auto v = load_again<width>(static_cast<const T*>(scores) + at + i, true, width);
           const auto g = load_again<width>(static_cast<const T*>(dp) + at + i, true, width);
@@ -155,6 +160,7 @@ struct softmax_gradient_body {
         }
         along = sum_of_lanes(team, along, planes.shift);
       }
+      BOOT_NO_UNROLL
       for (std::int64_t i = p.first; i < end; i += p.step) {
         const auto v = load_group<width>(static_cast<const T*>(scores) + at + i, true);
         element_group<T, width> e, d;

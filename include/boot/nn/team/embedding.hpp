@@ -2,24 +2,18 @@
 /// Sinusoids of times and rows of a table by class, on any TeamDevice.
 #pragma once
 
-#include <boot/core/math.hpp>
+#include <boot/core/long_number.hpp>
 #include <boot/kernel/team/team_device.hpp>
 #include <boot/nn/condition.hpp>
 #include <boot/tensor/view.hpp>
 
 #include <cmath>
 #include <cstdint>
+#include <numbers>
 
 namespace boot::inline v0 {
 
 namespace detail {
-
-/// sin and cos of pi x. The whole turns are taken off in float64, so that large angles lose nothing; numbers of times
-/// are few, and what they cost does not show.
-template <class C>
-BOOT_HD void sincos_half_turns(double x, C& s, C& c) {
-  math::sincospi(static_cast<C>(x - 2 * ::rint(0.5 * x)), s, c);
-}
 
 /// Grid: blocks x rows.
 template <class T>
@@ -27,8 +21,8 @@ struct sinusoid_body {
   const T* input;
   std::int64_t features;
   bool cosine_first;
-  double exponent;  // -ln(max_period) / (half - shift)
-  double factor;
+  long_powers<compute_type<T>> frequency;          // of slope -ln(max_period) / (half - shift)
+  long_number<compute_type<T>> factor, half_turn;  // half_turn: 1 / pi
   T* out;
 
   template <class Team>
@@ -38,11 +32,11 @@ struct sinusoid_body {
     const std::int64_t first = team.block() * Team::size + team.rank();
     const C u = static_cast<C>(input[team.sample()]);
     T* const row = out + team.sample() * features;
+    BOOT_NO_UNROLL
     for (std::int64_t i = first; i < half; i += step) {
-      // The exponent in float64, the frequency rounded once, as on the host.
-      const C angle = u * static_cast<C>(factor * math::exp(exponent * static_cast<double>(i)));
+      const C angle = u * frequency.times(factor, i).high;  // both rounded, as on the host
       C s = 0, c = 0;
-      sincos_half_turns(static_cast<double>(angle) * 0.31830988618379067154, s, c);
+      sincospi(long_product(half_turn, angle), s, c);
       store(row[i], cosine_first ? c : s);
       store(row[i + half], cosine_first ? s : c);
     }
@@ -65,6 +59,7 @@ struct embedding_body {
     const std::int64_t k = id < 0 ? last_row : id;
     const bool known = id < last_row;
     const std::int64_t step = team.blocks() * Team::size;
+    BOOT_NO_UNROLL
     for (std::int64_t i = team.block() * Team::size + team.rank(); i < columns; i += step) {
       T value = known ? table[k * columns + i] : T{};
       // Nothing can be thrown here, and the row of another class would go unnoticed: NaN ends in the loss.
@@ -88,6 +83,7 @@ struct embedding_gradient_body {
     using C = compute_type<T>;
     const std::int64_t mine = team.sample(), step = team.blocks() * Team::size;
     T* const to = dtable + mine * columns;
+    BOOT_NO_UNROLL
     for (std::int64_t i = team.block() * Team::size + team.rank(); i < columns; i += step) {
       C sum = 0;
       bool any = false;
@@ -110,8 +106,12 @@ struct embedding_gradient_body {
 template <TeamDevice D, StorageScalar T>
 void sinusoids(const D& dev, const T* input, std::int64_t rows, std::int64_t features, bool cosine_first, double shift,
                double max_period, double factor, T* out) {
-  const double exponent = -std::log(max_period) / (static_cast<double>(features / 2) - shift);
-  launch(dev, detail::sinusoid_body<T>{input, features, cosine_first, exponent, factor, out},
+  using C = compute_type<T>;
+  const double slope = -std::log(max_period) / (static_cast<double>(features / 2) - shift);
+  launch(dev,
+         detail::sinusoid_body<T>{input, features, cosine_first, detail::long_powers<C>(slope, features / 2),
+                                  detail::to_long_number<C>(factor),
+                                  detail::to_long_number<C>(std::numbers::inv_pi_v<long double>), out},
          blocks_for(features / 2, 256), rows);
 }
 

@@ -36,6 +36,7 @@ struct embedding_without_null_body {
     const bool known = id >= 0 && id < rows;
     const std::int64_t step = team.blocks() * Team::size;
     // Nothing can be thrown here, and the row of another class would go unnoticed: NaN ends in the loss.
+    BOOT_NO_UNROLL
     for (std::int64_t i = team.block() * Team::size + team.rank(); i < columns; i += step)
       store(y[team.sample() * columns + i], known ? table[id * columns + i] : static_cast<C>(__builtin_nanf("")));
   }
@@ -54,6 +55,7 @@ struct embedding_without_null_gradient_body {
   template <class Team>
   BOOT_HD void operator()(const Team& team) const {
     const std::int64_t step = team.blocks() * Team::size;
+    BOOT_NO_UNROLL
     for (std::int64_t i = team.block() * Team::size + team.rank(); i < columns; i += step) {
       C* const to = dtable + team.sample() * columns + i;
       C sum = *to;

@@ -14,378 +14,445 @@ namespace boot::inline v0 {
 
 namespace detail {
 
-/// How a sample [pixels, channels] is cut: neighbouring pixels are put side by side into a line of at most 256 numbers
-/// where channels are few, so that every thread has a lane of its own, and with it one channel; lines are dealt to slices.
-struct norm_lanes {
-  std::int64_t batch, pixels, channels, groups;
-  std::int64_t together;  ///< pixels of a line
-  std::int64_t lines;     ///< of a sample
-  std::int64_t slices;    ///< of a sample's lines: line l belongs to slice l modulo slices
-
-  norm_lanes(const shape& x, std::int64_t group_count)
-      : batch(x.batch()),
-        pixels(x.sample_size() / x[-1]),
-        channels(x[-1]),
-        groups(group_count),
-        together(1),
-        lines(pixels),
-        slices(1) {
-    while (2 * together * channels <= 256 && pixels % (2 * together) == 0) together *= 2;
-    lines = pixels / together;
-    slices = blocks_for(lines, 16, 64);
-  }
-  [[nodiscard]] BOOT_HD std::int64_t lanes() const noexcept { return together * channels; }
-  /// Lines of a slice.
-  [[nodiscard]] BOOT_HD std::int64_t count(std::int64_t slice) const noexcept {
-    return (lines - slice + slices - 1) / slices;
-  }
-  [[nodiscard]] std::int64_t lane_blocks() const noexcept { return (lanes() + 255) / 256; }
-};
-
-/// Operands of both directions. `saved` holds mean and reciprocal deviation of every sample and group.
+/// Operands of both directions; a sample is [pixels, channels]. `saved` holds mean and reciprocal deviation of every
+/// sample and group.
 template <class T>
 struct norm_operands {
+  using C = compute_type<T>;
   const T *x, *weight, *bias, *scale_shift;
   bool shared_scale;
-  norm_lanes cut;
+  std::int64_t batch, pixels, channels, groups, group_width;
 
-  using C = compute_type<T>;
+  norm_operands(const shape& s, const T* from, const T* w, const T* b, const T* scale, bool shared, std::int64_t count)
+      : x(from),
+        weight(w),
+        bias(b),
+        scale_shift(scale),
+        shared_scale(shared),
+        batch(s.batch()),
+        pixels(s.sample_size() / s[-1]),
+        channels(s[-1]),
+        groups(count),
+        group_width(channels / count) {}
   /// 1 + scale of a channel.
   [[nodiscard]] BOOT_HD C factor(std::int64_t sample, std::int64_t c) const {
     return scale_shift == nullptr ? C{1} : C{1} + static_cast<C>(row(sample)[c]);
   }
   [[nodiscard]] BOOT_HD C shift(std::int64_t sample, std::int64_t c) const {
-    return scale_shift == nullptr ? C{0} : static_cast<C>(row(sample)[cut.channels + c]);
+    return scale_shift == nullptr ? C{0} : static_cast<C>(row(sample)[channels + c]);
   }
   [[nodiscard]] BOOT_HD C offset(std::int64_t c) const { return bias == nullptr ? C{0} : static_cast<C>(bias[c]); }
+  /// The group of channel c of a sample, among those of all samples.
+  [[nodiscard]] BOOT_HD std::int64_t group_of(std::int64_t sample, std::int64_t c) const {
+    return sample * groups + short_quotient(c, group_width);
+  }
+  /// Slices whose sums meet later; a card is full at some thousand blocks.
+  [[nodiscard]] row_tiles<group_size<T>()> sum_cut() const {
+    return {pixels, channels, 16, std::max<std::int64_t>(1, 4096 / batch)};
+  }
+  /// Slices of what goes from array to array.
+  [[nodiscard]] row_tiles<group_size<T>()> cut() const { return {pixels, channels, 4, 65536}; }
 
  private:
   [[nodiscard]] BOOT_HD const T* row(std::int64_t sample) const {
-    return scale_shift + (shared_scale ? 0 : sample * 2 * cut.channels);
+    return scale_shift + (shared_scale ? 0 : sample * 2 * channels);
   }
 };
 
-/// partial[sample, slice, 0 and 1, lane]: mean and sum of squared deviations of a lane's numbers. The sums are taken of
-/// differences to the lane's first number, so that a large mean costs no digits. Grid: lane blocks x batch slices.
+/// partial[sample, slice, 0 and 1, channel]: mean and sum of squared deviations of a channel's numbers. The sums are
+/// taken of differences to the slice's first number, so that a large mean costs no digits. Grid: cut.blocks() x batch.
 template <class T>
 struct norm_statistics_body {
+  using C = compute_type<T>;
+  static constexpr int width = group_size<T>();
+  static constexpr std::size_t shared_bytes = 256 * width * sizeof(C);
+  row_tiles<width> cut;
   const T* x;
-  norm_lanes cut;
-  compute_type<T>* partial;
+  C* partial;
 
   template <class Team>
   BOOT_HD void operator()(const Team& team) const {
-    using C = compute_type<T>;
-    const std::int64_t sample = team.sample() / cut.slices, slice = team.sample() % cut.slices, lanes = cut.lanes();
-    const T* const from = x + sample * cut.pixels * cut.channels;
-    C* const to = partial + team.sample() * 2 * lanes;
-    for (std::int64_t j = team.block() * Team::size + team.rank(); j < lanes; j += team.blocks() * Team::size) {
-      const C origin = static_cast<C>(from[slice * lanes + j]);
-      C sum = 0, square = 0;
-      for (std::int64_t l = slice; l < cut.lines; l += cut.slices) {
-        const C d = static_cast<C>(from[l * lanes + j]) - origin;
-        sum += d;
-        square += d * d;
+    static_assert(Team::size <= 256, "boot: the scratch is for 256 threads");
+    const row_place p = place_in(team, cut);
+    const std::int64_t n = cut.columns, begin = p.slice * cut.per_slice;
+    const T* const from = x + team.sample() * cut.rows * n + p.column;
+    const bool whole = p.count == width && rows_aligned<width>(from, n);
+    C origin[width] = {}, sum[width] = {}, square[width] = {};
+    if (p.count > 0) {
+      const auto o = load_again<width>(from + begin * n, whole, p.count);
+      BOOT_UNROLL
+      for (int k = 0; k < width; ++k) origin[k] = static_cast<C>(o.v[k]);
+      BOOT_NO_UNROLL
+      for (std::int64_t r = p.row; r < p.end; r += p.step) {
+        const auto v = load_again<width>(from + r * n, whole, p.count);
+        BOOT_UNROLL
+        for (int k = 0; k < width; ++k) {
+          const C d = static_cast<C>(v.v[k]) - origin[k];
+          sum[k] += d;
+          square[k] = math::fma(d, d, square[k]);
+        }
       }
-      const C count = static_cast<C>(cut.count(slice));
-      to[j] = origin + sum / count;
-      to[lanes + j] = square - sum * sum / count;
+    }
+    sum_lines(team, cut.shift, sum);
+    sum_lines(team, cut.shift, square);
+    if (p.line != 0) return;
+    C* const to = partial + (team.sample() * cut.slices + p.slice) * 2 * n + p.column;
+    const C share = math::quotient(C{1}, static_cast<C>(p.end - begin));
+    BOOT_UNROLL
+    for (int k = 0; k < width; ++k) {
+      if (k >= p.count) break;
+      to[k] = origin[k] + sum[k] * share;
+      to[n + k] = square[k] - sum[k] * sum[k] * share;
     }
   }
 };
 
-/// saved[sample, group] = mean and reciprocal deviation out of the lanes' (Chan et al. 1983). Grid: 1 x batch groups.
+/// saved[sample, group] = mean and reciprocal deviation out of the channels' (Chan et al. 1983). A warp per sample and
+/// group. Grid: any number of blocks x 1.
 template <class T>
 struct norm_finish_body {
-  norm_lanes cut;
-  const compute_type<T>* partial;
-  compute_type<T> epsilon;
+  using C = compute_type<T>;
+  std::int64_t all, groups, channels, rows, per_slice, slices;  // all: samples x groups
+  const C* partial;
+  C epsilon;
   T* saved;
 
   template <class Team>
   BOOT_HD void operator()(const Team& team) const {
-    using C = compute_type<T>;
-    const std::int64_t sample = team.sample() / cut.groups, group = team.sample() % cut.groups;
-    const std::int64_t width = cut.channels / cut.groups, lanes = cut.lanes(), mine = width * cut.together;
-    const C* const from = partial + sample * cut.slices * 2 * lanes;
-    const C total = static_cast<C>(cut.pixels) * static_cast<C>(width);
-    const auto lane = [&](std::int64_t k) { return k / width * cut.channels + group * width + k % width; };
-    const C origin = from[lane(0)];
-    C sum = 0;
-    for (std::int64_t s = 0; s < cut.slices; ++s)
-      for (std::int64_t k = team.rank(); k < mine; k += Team::size)
-        sum += static_cast<C>(cut.count(s)) * (from[2 * s * lanes + lane(k)] - origin);
-    const C mean = origin + team_sum_everywhere(team, sum) / total;
-    C square = 0;
-    for (std::int64_t s = 0; s < cut.slices; ++s)
-      for (std::int64_t k = team.rank(); k < mine; k += Team::size) {
-        const C d = from[2 * s * lanes + lane(k)] - mean;
-        square += from[(2 * s + 1) * lanes + lane(k)] + static_cast<C>(cut.count(s)) * d * d;
+    constexpr int at_once = Team::size / Team::warp;
+    const std::int64_t width = short_quotient(channels, groups);
+    const C share = math::quotient(C{1}, static_cast<C>(rows) * static_cast<C>(width));
+    BOOT_NO_UNROLL
+    for (std::int64_t base = team.block() * at_once; base < all; base += team.blocks() * at_once) {
+      const std::int64_t at = base + team.rank() / Team::warp, own = at < all ? at : 0;
+      const std::int64_t sample = short_quotient(own, groups), first = (own - sample * groups) * width;
+      const C* const from = partial + sample * slices * 2 * channels + first;
+      const std::int64_t end = at < all ? slices * width : 0;  // warps without a group take part in the sums
+      const C origin = from[0];
+      C sum = 0;
+      for (std::int64_t k = team.rank() % Team::warp; k < end; k += Team::warp) {
+        const std::int64_t s = short_quotient(k, width);
+        sum += count(s) * (from[s * 2 * channels + (k - s * width)] - origin);
       }
-    square = team_sum_everywhere(team, square);
-    if (team.rank() != 0) return;
-    store(saved[2 * team.sample()], mean);
-    store(saved[2 * team.sample() + 1], C{1} / math::sqrt(square / total + epsilon));
+      const C mean = origin + warp_sum(team, sum) * share;
+      C square = 0;
+      for (std::int64_t k = team.rank() % Team::warp; k < end; k += Team::warp) {
+        const std::int64_t s = short_quotient(k, width);
+        const C* const it = from + s * 2 * channels + (k - s * width);
+        const C d = it[0] - mean;
+        square += it[channels] + count(s) * d * d;
+      }
+      square = warp_sum(team, square) * share + epsilon;
+      if (at >= all || team.rank() % Team::warp != 0) continue;
+      store(saved[2 * at], mean);
+      store(saved[2 * at + 1], math::quotient(C{1}, math::sqrt(square)));
+    }
+  }
+
+ private:
+  BOOT_HD C count(std::int64_t slice) const {
+    const std::int64_t left = rows - slice * per_slice;
+    return static_cast<C>(left < per_slice ? left : per_slice);
   }
 };
 
-/// y = f((x - mean) slope + offset). Grid: lane blocks x batch slices.
+/// What a thread's channels need: z = (x - mean) slope + offset.
+template <int width, class C>
+struct norm_columns {
+  C mean[width], slope[width], offset[width];
+
+  template <class T>
+  BOOT_HD norm_columns(const norm_operands<T>& p, const T* saved, std::int64_t sample, std::int64_t column, int count) {
+    BOOT_UNROLL
+    for (int k = 0; k < width; ++k) {
+      mean[k] = slope[k] = offset[k] = C{0};
+      if (k >= count) continue;
+      const std::int64_t c = column + k;
+      const T* const s = saved + 2 * p.group_of(sample, c);
+      const C factor = p.factor(sample, c);
+      mean[k] = static_cast<C>(s[0]);
+      slope[k] = static_cast<C>(s[1]) * static_cast<C>(p.weight[c]) * factor;
+      offset[k] = math::fma(p.offset(c), factor, p.shift(sample, c));
+    }
+  }
+  [[nodiscard]] BOOT_HD C z(int k, C x) const { return math::fma(x - mean[k], slope[k], offset[k]); }
+  /// d f(z) = dy f'(z).
+  template <bool with_silu>
+  [[nodiscard]] BOOT_HD C dz(int k, C x, C dy) const {
+    return with_silu ? dy * math::silu_derivative(z(k, x)) : dy;
+  }
+};
+
+/// y = f((x - mean) slope + offset). Grid: cut.blocks() x batch.
 template <bool with_silu, class T>
 struct norm_apply_body {
+  using C = compute_type<T>;
+  static constexpr int width = group_size<T>();
+  row_tiles<width> cut;
   norm_operands<T> p;
   const T* saved;
   T* y;
 
   template <class Team>
   BOOT_HD void operator()(const Team& team) const {
-    using C = compute_type<T>;
-    const norm_lanes& cut = p.cut;
-    const std::int64_t sample = team.sample() / cut.slices, slice = team.sample() % cut.slices, lanes = cut.lanes();
-    const std::int64_t base = sample * cut.pixels * cut.channels, width = cut.channels / cut.groups;
-    for (std::int64_t j = team.block() * Team::size + team.rank(); j < lanes; j += team.blocks() * Team::size) {
-      const std::int64_t c = j % cut.channels;
-      const T* const s = saved + 2 * (sample * cut.groups + c / width);
-      const C factor = p.factor(sample, c), mean = static_cast<C>(s[0]);
-      const C slope = static_cast<C>(s[1]) * static_cast<C>(p.weight[c]) * factor;
-      const C offset = p.offset(c) * factor + p.shift(sample, c);
-      for (std::int64_t l = slice; l < cut.lines; l += cut.slices) {
-        const C z = (static_cast<C>(p.x[base + l * lanes + j]) - mean) * slope + offset;
-        store(y[base + l * lanes + j], with_silu ? math::silu(z) : z);
+    const row_place at = place_in(team, cut);
+    if (at.count == 0) return;
+    const std::int64_t n = cut.columns, start = team.sample() * cut.rows * n + at.column;
+    const bool whole = at.count == width && rows_aligned<width>(p.x, n) && rows_aligned<width>(y, n);
+    const norm_columns<width, C> own(p, saved, team.sample(), at.column, at.count);
+    BOOT_NO_UNROLL
+    for (std::int64_t r = at.row; r < at.end; r += at.step) {
+      const auto v = load_part<width>(p.x + start + r * n, whole, at.count);
+      element_group<T, width> q;
+      BOOT_UNROLL
+      for (int k = 0; k < width; ++k) {
+        const C z = own.z(k, static_cast<C>(v.v[k]));
+        store(q.v[k], with_silu ? math::silu(z) : z);
       }
+      store_part<width>(y + start + r * n, q, whole, at.count);
     }
   }
 };
 
-/// A lane's numbers of the backward pass: dz = dy f'(z).
-template <bool with_silu, class T>
-struct norm_lane_gradient {
-  using C = compute_type<T>;
-  C mean, rstd, slope, offset;
-
-  BOOT_HD norm_lane_gradient(const norm_operands<T>& p, const T* saved, std::int64_t sample, std::int64_t c) {
-    const std::int64_t width = p.cut.channels / p.cut.groups;
-    const T* const s = saved + 2 * (sample * p.cut.groups + c / width);
-    const C factor = p.factor(sample, c);
-    mean = static_cast<C>(s[0]);
-    rstd = static_cast<C>(s[1]);
-    slope = rstd * static_cast<C>(p.weight[c]) * factor;
-    offset = p.offset(c) * factor + p.shift(sample, c);
-  }
-  [[nodiscard]] BOOT_HD C operator()(C x, C dy) const {
-    return with_silu ? dy * math::silu_derivative((x - mean) * slope + offset) : dy;
-  }
-};
-
-/// partial[sample, slice, 0 and 1, lane] = sums of dz and of dz (x - mean) rstd. Grid: lane blocks x batch slices.
+/// partial[sample, slice, 0 and 1, channel] = sums of dz and of dz (x - mean) rstd. Grid: cut.blocks() x batch.
 template <bool with_silu, class T>
 struct norm_gradient_sums_body {
+  using C = compute_type<T>;
+  static constexpr int width = group_size<T>();
+  static constexpr std::size_t shared_bytes = 256 * width * sizeof(C);
+  static constexpr launch_tuning tuning{256, sizeof(T) == 2 ? 2 : 4};
+  row_tiles<width> cut;
   norm_operands<T> p;
   const T *saved, *dy;
-  compute_type<T>* partial;
+  C* partial;
 
   template <class Team>
   BOOT_HD void operator()(const Team& team) const {
-    using C = compute_type<T>;
-    const norm_lanes& cut = p.cut;
-    const std::int64_t sample = team.sample() / cut.slices, slice = team.sample() % cut.slices, lanes = cut.lanes();
-    const std::int64_t base = sample * cut.pixels * cut.channels;
-    C* const to = partial + team.sample() * 2 * lanes;
-    for (std::int64_t j = team.block() * Team::size + team.rank(); j < lanes; j += team.blocks() * Team::size) {
-      const norm_lane_gradient<with_silu, T> k(p, saved, sample, j % cut.channels);
-      C sum = 0, along = 0;
-      for (std::int64_t l = slice; l < cut.lines; l += cut.slices) {
-        const std::int64_t at = base + l * lanes + j;
-        const C x = static_cast<C>(p.x[at]), dz = k(x, static_cast<C>(dy[at]));
-        sum += dz;
-        along += dz * (x - k.mean);
-      }
-      to[j] = sum;
-      to[lanes + j] = along * k.rstd;
-    }
-  }
-};
-
-/// sums[sample, 0 and 1, channel] out of the lanes'. Grid: blocks of channels x batch.
-template <class C>
-struct norm_channel_sums_body {
-  norm_lanes cut;
-  const C* partial;
-  C* sums;
-
-  template <class Team>
-  BOOT_HD void operator()(const Team& team) const {
-    const std::int64_t lanes = cut.lanes(), sample = team.sample();
-    for (std::int64_t c = team.block() * Team::size + team.rank(); c < cut.channels; c += team.blocks() * Team::size) {
-      C sum = 0, along = 0;
-      for (std::int64_t s = 0; s < cut.slices; ++s) {
-        const C* const from = partial + (sample * cut.slices + s) * 2 * lanes;
-        for (std::int64_t j = c; j < lanes; j += cut.channels) {
-          sum += from[j];
-          along += from[lanes + j];
+    static_assert(Team::size <= 256, "boot: the scratch is for 256 threads");
+    const row_place at = place_in(team, cut);
+    const std::int64_t n = cut.columns, start = team.sample() * cut.rows * n + at.column;
+    const bool whole = at.count == width && rows_aligned<width>(p.x, n) && rows_aligned<width>(dy, n);
+    const norm_columns<width, C> own(p, saved, team.sample(), at.column, at.count);
+    C sum[width] = {}, along[width] = {};
+    if (at.count > 0) {
+      BOOT_NO_UNROLL
+      for (std::int64_t r = at.row; r < at.end; r += at.step) {
+        const auto v = load_again<width>(p.x + start + r * n, whole, at.count);
+        const auto g = load_again<width>(dy + start + r * n, whole, at.count);
+        BOOT_UNROLL
+        for (int k = 0; k < width; ++k) {
+          const C x = static_cast<C>(v.v[k]), d = own.template dz<with_silu>(k, x, static_cast<C>(g.v[k]));
+          sum[k] += d;
+          along[k] = math::fma(d, x - own.mean[k], along[k]);
         }
       }
-      sums[sample * 2 * cut.channels + c] = sum;
-      sums[(sample * 2 + 1) * cut.channels + c] = along;
+    }
+    sum_lines(team, cut.shift, sum);
+    sum_lines(team, cut.shift, along);
+    if (at.line != 0) return;
+    C* const to = partial + (team.sample() * cut.slices + at.slice) * 2 * n + at.column;
+    BOOT_UNROLL
+    for (int k = 0; k < width; ++k) {
+      if (k >= at.count) break;
+      to[k] = sum[k];
+      to[n + k] = along[k] * static_cast<C>(saved[2 * p.group_of(team.sample(), at.column + k) + 1]);
     }
   }
 };
 
-/// means[sample, group] = means over the group of dz slope and of dz slope (x - mean) rstd. Grid: 1 x batch groups.
+/// means[sample, group] = means over the group of dz slope and of dz slope (x - mean) rstd. A warp per sample and group.
+/// Grid: any number of blocks x 1.
 template <class T>
 struct norm_group_means_body {
+  using C = compute_type<T>;
   norm_operands<T> p;
   const T* saved;
-  const compute_type<T>* sums;
-  compute_type<T>* means;
+  const C* sums;
+  C* means;
 
   template <class Team>
   BOOT_HD void operator()(const Team& team) const {
-    using C = compute_type<T>;
-    const norm_lanes& cut = p.cut;
-    const std::int64_t sample = team.sample() / cut.groups, group = team.sample() % cut.groups;
-    const std::int64_t width = cut.channels / cut.groups;
-    const C rstd = static_cast<C>(saved[2 * team.sample() + 1]);
-    C sum = 0, along = 0;
-    for (std::int64_t k = team.rank(); k < width; k += Team::size) {
-      const std::int64_t c = group * width + k;
-      const C slope = rstd * static_cast<C>(p.weight[c]) * p.factor(sample, c);
-      sum += slope * sums[sample * 2 * cut.channels + c];
-      along += slope * sums[(sample * 2 + 1) * cut.channels + c];
+    constexpr int at_once = Team::size / Team::warp;
+    const std::int64_t width = p.group_width, all = p.batch * p.groups;
+    const C share = math::quotient(C{1}, static_cast<C>(p.pixels) * static_cast<C>(width));
+    BOOT_NO_UNROLL
+    for (std::int64_t base = team.block() * at_once; base < all; base += team.blocks() * at_once) {
+      const std::int64_t at = base + team.rank() / Team::warp, own = at < all ? at : 0;
+      const std::int64_t sample = short_quotient(own, p.groups), first = (own - sample * p.groups) * width;
+      const std::int64_t end = at < all ? width : 0;
+      C sum = 0, along = 0;
+      for (std::int64_t k = team.rank() % Team::warp; k < end; k += Team::warp) {
+        const std::int64_t c = first + k;
+        const C slope = static_cast<C>(p.weight[c]) * p.factor(sample, c);
+        sum = math::fma(slope, sums[sample * 2 * p.channels + c], sum);
+        along = math::fma(slope, sums[(sample * 2 + 1) * p.channels + c], along);
+      }
+      const C scale = static_cast<C>(saved[2 * own + 1]) * share;
+      sum = warp_sum(team, sum) * scale;
+      along = warp_sum(team, along) * scale;
+      if (at >= all || team.rank() % Team::warp != 0) continue;
+      means[2 * at] = sum;
+      means[2 * at + 1] = along;
     }
-    sum = team_sum(team, sum);
-    along = team_sum(team, along);
-    if (team.rank() != 0) return;
-    const C total = static_cast<C>(cut.pixels) * static_cast<C>(width);
-    means[2 * team.sample()] = sum / total;
-    means[2 * team.sample() + 1] = along / total;
   }
 };
 
-/// dx (+)= dz slope - means. Grid: lane blocks x batch slices.
+/// dx (+)= dz slope - means. Grid: cut.blocks() x batch.
 template <bool with_silu, bool accumulate, class T>
 struct norm_input_gradient_body {
+  using C = compute_type<T>;
+  static constexpr int width = group_size<T>();
+  static constexpr launch_tuning tuning{256, sizeof(T) == 2 ? 2 : 4};
+  row_tiles<width> cut;
   norm_operands<T> p;
   const T *saved, *dy;
-  const compute_type<T>* means;
+  const C* means;
   T* dx;
 
   template <class Team>
   BOOT_HD void operator()(const Team& team) const {
-    using C = compute_type<T>;
-    const norm_lanes& cut = p.cut;
-    const std::int64_t sample = team.sample() / cut.slices, slice = team.sample() % cut.slices, lanes = cut.lanes();
-    const std::int64_t base = sample * cut.pixels * cut.channels, width = cut.channels / cut.groups;
-    for (std::int64_t j = team.block() * Team::size + team.rank(); j < lanes; j += team.blocks() * Team::size) {
-      const std::int64_t c = j % cut.channels;
-      const norm_lane_gradient<with_silu, T> k(p, saved, sample, c);
-      const C* const mean = means + 2 * (sample * cut.groups + c / width);
-      const C level = mean[0], tilt = mean[1] * k.rstd;
-      for (std::int64_t l = slice; l < cut.lines; l += cut.slices) {
-        const std::int64_t at = base + l * lanes + j;
-        const C x = static_cast<C>(p.x[at]), dz = k(x, static_cast<C>(dy[at]));
-        const C d = dz * k.slope - level - (x - k.mean) * tilt;
-        store(dx[at], accumulate ? static_cast<C>(dx[at]) + d : d);
+    const row_place at = place_in(team, cut);
+    if (at.count == 0) return;
+    const std::int64_t n = cut.columns, start = team.sample() * cut.rows * n + at.column;
+    const bool whole =
+        at.count == width && rows_aligned<width>(p.x, n) && rows_aligned<width>(dy, n) && group_aligned(dx);
+    const norm_columns<width, C> own(p, saved, team.sample(), at.column, at.count);
+    C level[width] = {}, tilt[width] = {};
+    BOOT_UNROLL
+    for (int k = 0; k < width; ++k) {
+      if (k >= at.count) break;
+      const std::int64_t group = p.group_of(team.sample(), at.column + k);
+      level[k] = means[2 * group];
+      tilt[k] = means[2 * group + 1] * static_cast<C>(saved[2 * group + 1]);
+    }
+    BOOT_NO_UNROLL
+    for (std::int64_t r = at.row; r < at.end; r += at.step) {
+      const auto v = load_part<width>(p.x + start + r * n, whole, at.count);
+      const auto g = load_part<width>(dy + start + r * n, whole, at.count);
+      element_group<T, width> q;
+      if constexpr (accumulate) q = load_part<width>(static_cast<const T*>(dx) + start + r * n, whole, at.count);
+      BOOT_UNROLL
+      for (int k = 0; k < width; ++k) {
+        const C x = static_cast<C>(v.v[k]), dz = own.template dz<with_silu>(k, x, static_cast<C>(g.v[k]));
+        const C d = math::fma(dz, own.slope[k], -math::fma(x - own.mean[k], tilt[k], level[k]));
+        store(q.v[k], accumulate ? static_cast<C>(q.v[k]) + d : d);
       }
+      store_part<width>(dx + start + r * n, q, whole, at.count);
     }
   }
 };
 
-/// dweight, dbias (over all samples, in order), dscale and dshift (per sample, or over all where they are shared); null
-/// where not wanted. Grid: blocks of channels x 1.
+/// dweight, dbias (over all samples), dscale and dshift (per sample, or over all where they are shared); null where not
+/// wanted. The threads of a block lie side by side over channels and behind one another over samples.
+/// Grid: cut.blocks() x 1; the cut has one slice.
 template <class T>
 struct norm_parameters_body {
+  using C = compute_type<T>;
+  row_tiles<1> cut;  // of [batch, channels]
   norm_operands<T> p;
-  const compute_type<T>* sums;
+  const C* sums;
   T *dweight, *dbias, *dscale_shift;
   bool add_weight, add_bias, add_scale_shift;
 
   template <class Team>
   BOOT_HD void operator()(const Team& team) const {
-    using C = compute_type<T>;
-    const std::int64_t channels = p.cut.channels;
-    for (std::int64_t c = team.block() * Team::size + team.rank(); c < channels; c += team.blocks() * Team::size) {
-      C weight = 0, bias = 0, scale = 0, shift = 0;
-      for (std::int64_t n = 0; n < p.cut.batch; ++n) {
+    static_assert(Team::size <= 256, "boot: the scratch is for 256 threads");
+    const row_place at = place_in(team, cut);
+    const std::int64_t channels = p.channels, c = at.column;
+    C weight[1] = {}, bias[1] = {}, scale[1] = {}, shift[1] = {};
+    if (at.count > 0) {
+      BOOT_NO_UNROLL
+      for (std::int64_t n = at.row; n < at.end; n += at.step) {
         const C sum = sums[n * 2 * channels + c], along = sums[(n * 2 + 1) * channels + c], factor = p.factor(n, c);
-        weight += along * factor;
-        bias += sum * factor;
+        weight[0] = math::fma(along, factor, weight[0]);
+        bias[0] = math::fma(sum, factor, bias[0]);
         if (dscale_shift == nullptr) continue;
-        const C one = along * static_cast<C>(p.weight[c]) + sum * p.offset(c);
-        scale += one;
-        shift += sum;
+        const C one = math::fma(along, static_cast<C>(p.weight[c]), sum * p.offset(c));
+        scale[0] += one;
+        shift[0] += sum;
         if (!p.shared_scale) {
           put(dscale_shift[n * 2 * channels + c], one, add_scale_shift);
           put(dscale_shift[(n * 2 + 1) * channels + c], sum, add_scale_shift);
         }
       }
-      if (dweight != nullptr) put(dweight[c], weight, add_weight);
-      if (dbias != nullptr) put(dbias[c], bias, add_bias);
-      if (dscale_shift != nullptr && p.shared_scale) {
-        put(dscale_shift[c], scale, add_scale_shift);
-        put(dscale_shift[channels + c], shift, add_scale_shift);
-      }
     }
+    sum_lines(team, cut.shift, weight);
+    sum_lines(team, cut.shift, bias);
+    const bool shared = dscale_shift != nullptr && p.shared_scale;
+    if (shared) sum_lines(team, cut.shift, scale);
+    if (shared) sum_lines(team, cut.shift, shift);
+    if (at.line != 0 || at.count == 0) return;
+    if (dweight != nullptr) put(dweight[c], weight[0], add_weight);
+    if (dbias != nullptr) put(dbias[c], bias[0], add_bias);
+    if (shared) put(dscale_shift[c], scale[0], add_scale_shift);
+    if (shared) put(dscale_shift[channels + c], shift[0], add_scale_shift);
   }
 
  private:
-  BOOT_HD static void put(T& to, compute_type<T> value, bool add) {
-    store(to, add ? static_cast<compute_type<T>>(to) + value : value);
-  }
+  BOOT_HD static void put(T& to, C value, bool add) { store(to, add ? static_cast<C>(to) + value : value); }
 };
 
 template <bool with_silu, class D, class T>
 void launch_norm_gradient(const D& dev, const norm_operands<T>& p, const T* saved, const T* dy,
                           const std::array<T*, 4>& gradient, const std::array<bool, 4>& accumulate) {
   using C = compute_type<T>;
-  const norm_lanes& cut = p.cut;
-  const std::int64_t units = cut.batch * cut.slices;
+  const auto sum_cut = p.sum_cut();
   const auto numbers = [&](std::int64_t n, int slot) {
     return static_cast<C*>(device_scratch(dev, static_cast<std::size_t>(n) * sizeof(C), slot));
   };
-  C* const partial = numbers(units * 2 * cut.lanes(), 0);
-  C* const sums = numbers(cut.batch * 2 * cut.channels, 1);
-  C* const means = numbers(cut.batch * 2 * cut.groups, 2);
-  launch(dev, norm_gradient_sums_body<with_silu, T>{p, saved, dy, partial}, cut.lane_blocks(), units);
-  launch(dev, norm_channel_sums_body<C>{cut, partial, sums}, blocks_for(cut.channels, 256), cut.batch);
+  C* const partial = numbers(p.batch * sum_cut.slices * 2 * p.channels, 0);
+  launch(dev, norm_gradient_sums_body<with_silu, T>{sum_cut, p, saved, dy, partial}, sum_cut.blocks(), p.batch);
+  C* sums = partial;
+  if (sum_cut.slices > 1) {
+    sums = numbers(p.batch * 2 * p.channels, 1);
+    add_slices(dev, static_cast<const C*>(partial), p.batch, sum_cut.slices, 2 * p.channels, sums, false);
+  }
   if (gradient[0] != nullptr) {
-    launch(dev, norm_group_means_body<T>{p, saved, sums, means}, 1, cut.batch * cut.groups);
+    const auto cut = p.cut();
+    C* const means = numbers(p.batch * 2 * p.groups, 2);
+    launch(dev, norm_group_means_body<T>{p, saved, sums, means}, blocks_for(p.batch * p.groups, 8, 65536), 1);
     if (accumulate[0]) {
-      launch(dev, norm_input_gradient_body<with_silu, true, T>{p, saved, dy, means, gradient[0]}, cut.lane_blocks(),
-             units);
+      launch(dev, norm_input_gradient_body<with_silu, true, T>{cut, p, saved, dy, means, gradient[0]}, cut.blocks(),
+             p.batch);
     } else {
-      launch(dev, norm_input_gradient_body<with_silu, false, T>{p, saved, dy, means, gradient[0]}, cut.lane_blocks(),
-             units);
+      launch(dev, norm_input_gradient_body<with_silu, false, T>{cut, p, saved, dy, means, gradient[0]}, cut.blocks(),
+             p.batch);
     }
   }
   if (gradient[1] == nullptr && gradient[2] == nullptr && gradient[3] == nullptr) return;
+  const row_tiles<1> cut(p.batch, p.channels, 1, 1);
   launch(dev,
-         norm_parameters_body<T>{p, sums, gradient[1], gradient[2], gradient[3], accumulate[1], accumulate[2],
+         norm_parameters_body<T>{cut, p, sums, gradient[1], gradient[2], gradient[3], accumulate[1], accumulate[2],
                                  accumulate[3]},
-         blocks_for(cut.channels, 256), 1);
+         cut.blocks(), 1);
 }
 
 }  // namespace detail
 
 /// y = f((x - mean) rstd weight + bias) over `groups` groups of x's channels, f SiLU or the identity; a `scale_shift`
 /// that is not empty [batch or 1, 2 channels] multiplies by 1 + scale and adds shift before f. `saved` gets mean and
-/// rstd of each sample and group, if not null. Statistics are merged from lanes, each with an origin of its own.
+/// rstd of each sample and group, if not null. Statistics are merged from
+/// slices of channels, each with an origin of its own.
 template <TeamDevice D, StorageScalar T>
 void group_norm_forward(const D& dev, view<const T, D> x, const T* weight, const T* bias, view<const T, D> scale_shift,
                         std::int64_t groups, double epsilon, bool with_silu, view<T, D> y, T* saved) {
   using C = compute_type<T>;
-  const detail::norm_lanes cut(x.extents(), groups);
-  const std::int64_t units = cut.batch * cut.slices;
-  const detail::norm_operands<T> p{x.data(), weight, bias, scale_shift.data(), scale_shift.batch() == 1, cut};
-  auto* const partial =
-      static_cast<C*>(device_scratch(dev, static_cast<std::size_t>(units * 2 * cut.lanes()) * sizeof(C), 0));
+  const detail::norm_operands<T> p(x.extents(), x.data(), weight, bias, scale_shift.data(), scale_shift.batch() == 1,
+                                   groups);
+  const auto sum_cut = p.sum_cut(), cut = p.cut();
+  auto* const partial = static_cast<C*>(
+      device_scratch(dev, static_cast<std::size_t>(p.batch * sum_cut.slices * 2 * p.channels) * sizeof(C), 0));
   if (saved == nullptr)
-    saved = static_cast<T*>(device_scratch(dev, static_cast<std::size_t>(2 * cut.batch * groups) * sizeof(T), 1));
-  launch(dev, detail::norm_statistics_body<T>{x.data(), cut, partial}, cut.lane_blocks(), units);
-  launch(dev, detail::norm_finish_body<T>{cut, partial, static_cast<C>(epsilon), saved}, 1, cut.batch * groups);
+    saved = static_cast<T*>(device_scratch(dev, static_cast<std::size_t>(2 * p.batch * groups) * sizeof(T), 1));
+  launch(dev, detail::norm_statistics_body<T>{sum_cut, x.data(), partial}, sum_cut.blocks(), p.batch);
+  launch(dev,
+         detail::norm_finish_body<T>{p.batch * groups, groups, p.channels, p.pixels, sum_cut.per_slice, sum_cut.slices,
+                                     partial, static_cast<C>(epsilon), saved},
+         blocks_for(p.batch * groups, 8, 65536), 1);
   if (with_silu) {
-    launch(dev, detail::norm_apply_body<true, T>{p, saved, y.data()}, cut.lane_blocks(), units);
+    launch(dev, detail::norm_apply_body<true, T>{cut, p, saved, y.data()}, cut.blocks(), p.batch);
   } else {
-    launch(dev, detail::norm_apply_body<false, T>{p, saved, y.data()}, cut.lane_blocks(), units);
+    launch(dev, detail::norm_apply_body<false, T>{cut, p, saved, y.data()}, cut.blocks(), p.batch);
   }
 }
 
@@ -397,8 +464,8 @@ void group_norm_backward(const D& dev, view<const T, D> x, const T* weight, cons
                          const std::array<view<T, D>, operands>& gradient,
                          const std::array<bool, operands>& accumulate) {
   static_assert(operands == 4);
-  const detail::norm_lanes cut(x.extents(), groups);
-  const detail::norm_operands<T> p{x.data(), weight, bias, scale_shift.data(), scale_shift.batch() == 1, cut};
+  const detail::norm_operands<T> p(x.extents(), x.data(), weight, bias, scale_shift.data(), scale_shift.batch() == 1,
+                                   groups);
   const std::array<T*, 4> to{gradient[0].data(), gradient[1].data(), gradient[2].data(), gradient[3].data()};
   if (with_silu) {
     detail::launch_norm_gradient<true>(dev, p, saved, dy.data(), to, accumulate);

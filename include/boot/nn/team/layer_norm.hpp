@@ -12,30 +12,6 @@ namespace boot::inline v0 {
 
 namespace detail {
 
-/// The sum over a warp on every thread of it. All threads of the block take part.
-template <class Team, class C>
-BOOT_HD C warp_sum(const Team& team, C x) {
-  BOOT_UNROLL
-  for (int mask = Team::warp / 2; mask > 0; mask >>= 1) x += team.shuffle_xor(x, mask);
-  return x;
-}
-
-/// A group that will be read again: unlike load_group it may stay in the caches.
-template <int width, class T>
-BOOT_HD element_group<T, width> load_again(const T* p, bool whole, int count) {
-#if BOOT_DEVICE_CODE
-  if (whole) {
-    element_group<T, width> r;
-    group_words q[sizeof r / 16];
-    BOOT_UNROLL
-    for (std::size_t k = 0; k < sizeof r / 16; ++k) q[k] = reinterpret_cast<const group_words*>(p)[k];
-    __builtin_memcpy(&r, q, sizeof r);
-    return r;
-  }
-#endif
-  return load_part<width>(p, whole, count);
-}
-
 /// Grid: any number of blocks x 1.
 template <class T>
 struct layer_norm_body {
@@ -55,6 +31,7 @@ struct layer_norm_body {
     const std::int64_t own = team.rank() % Team::warp * width, step = Team::warp * width;
     const bool aligned = rows_aligned<width>(x, n) && rows_aligned<width>(y, n);
     const bool aligned_weight = group_aligned(weight) && group_aligned(bias);
+    BOOT_NO_UNROLL
     for (std::int64_t base = team.block() * at_once; base < rows; base += team.blocks() * at_once) {
       const std::int64_t row = base + team.rank() / Team::warp;
       const std::int64_t end = row < rows ? n : 0;  // warps without a row take part in the sums
@@ -77,7 +54,7 @@ struct layer_norm_body {
           square += d * d;
         }
       }
-      const C rstd = C{1} / math::sqrt(warp_sum(team, square) * reciprocal + epsilon);
+      const C rstd = math::quotient(C{1}, math::sqrt(warp_sum(team, square) * reciprocal + epsilon));
       for (std::int64_t i = own; i < end; i += step) {
         const int count = n - i < width ? static_cast<int>(n - i) : width;
         const bool full = count == width;
@@ -117,6 +94,7 @@ struct layer_norm_input_body {
     const std::int64_t own = team.rank() % Team::warp * width, step = Team::warp * width;
     const bool aligned = rows_aligned<width>(x, n) && rows_aligned<width>(dy, n) && rows_aligned<width>(dx, n);
     const bool aligned_weight = group_aligned(weight);
+    BOOT_NO_UNROLL
     for (std::int64_t base = team.block() * at_once; base < rows; base += team.blocks() * at_once) {
       const std::int64_t row = base + team.rank() / Team::warp;
       const std::int64_t end = row < rows ? n : 0;
@@ -177,6 +155,7 @@ struct layer_norm_weight_body {
     const bool whole = p.count == width && rows_aligned<width>(x, cut.columns) && rows_aligned<width>(dy, cut.columns);
     C along[width] = {}, sum[width] = {};
     if (p.count > 0) {
+      BOOT_NO_UNROLL
       for (std::int64_t r = p.row; r < p.end; r += p.step) {
         const C mean = saved[2 * r], rstd = saved[2 * r + 1];
         const auto v = load_part<width>(x + r * cut.columns + p.column, whole, p.count);

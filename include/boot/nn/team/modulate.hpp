@@ -34,6 +34,7 @@ struct modulate_body {
     const auto a = load_part<width>(factor + row, false, p.count);
     element_group<T, width> b{};
     if (!based && shift != nullptr) b = load_part<width>(shift + row, false, p.count);
+    BOOT_NO_UNROLL
     for (std::int64_t r = p.row; r < p.end; r += p.step) {
       const auto v = load_part<width>(x + start + r * n, whole, p.count);
       if constexpr (based) b = load_part<width>(base + start + r * n, whole, p.count);
@@ -89,6 +90,7 @@ struct product_sum_body {
     const bool whole = p.count == width && rows_aligned<width>(dy, n) && (x == nullptr || group_aligned(x));
     C sum[width] = {};
     if (p.count > 0) {
+      BOOT_NO_UNROLL
       for (std::int64_t r = p.row; r < p.end; r += p.step) {
         const auto g = load_part<width>(dy + start + r * n, whole, p.count);
         if (x != nullptr) {
@@ -126,6 +128,7 @@ struct normalise_body {
     constexpr int at_once = Team::size / Team::warp;
     const std::int64_t own = team.rank() % Team::warp * width, step = Team::warp * width;
     const bool aligned = rows_aligned<width>(x, n) && rows_aligned<width>(y, n);
+    BOOT_NO_UNROLL
     for (std::int64_t base = team.block() * at_once; base < rows; base += team.blocks() * at_once) {
       const std::int64_t row = base + team.rank() / Team::warp;
       const std::int64_t end = row < rows ? n : 0;  // warps without a row take part in the sums
@@ -150,7 +153,7 @@ struct normalise_body {
           square += d * d;
         }
       }
-      const C scale = C{1} / math::sqrt(warp_sum(team, square) * reciprocal + epsilon);
+      const C scale = math::quotient(C{1}, math::sqrt(warp_sum(team, square) * reciprocal + epsilon));
       for (std::int64_t i = own; i < end; i += step) {
         const int count = n - i < width ? static_cast<int>(n - i) : width;
         const bool whole = aligned && count == width;
@@ -182,6 +185,7 @@ struct normalise_gradient_body {
     constexpr int at_once = Team::size / Team::warp;
     const std::int64_t own = team.rank() % Team::warp * width, step = Team::warp * width;
     const bool aligned = rows_aligned<width>(y, n) && rows_aligned<width>(dy, n) && rows_aligned<width>(dx, n);
+    BOOT_NO_UNROLL
     for (std::int64_t base = team.block() * at_once; base < rows; base += team.blocks() * at_once) {
       const std::int64_t row = base + team.rank() / Team::warp;
       const std::int64_t end = row < rows ? n : 0;

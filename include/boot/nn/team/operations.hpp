@@ -48,7 +48,7 @@ template <int width, class Team>
 BOOT_HD row_place place_in(const Team& team, const row_tiles<width>& cut) {
   static_assert(Team::size >= 32, "boot: a tile's groups lie next to each other in one block");
   row_place p;
-  p.slice = team.block() / cut.tiles;
+  p.slice = short_quotient(team.block(), cut.tiles);
   const std::int64_t tile = team.block() - p.slice * cut.tiles;
   p.line = team.rank() >> cut.shift;
   p.row = p.slice * cut.per_slice + p.line;
@@ -77,6 +77,22 @@ BOOT_HD void store_part(T* p, const element_group<T, width>& r, bool whole, int 
   for (int k = 0; k < width; ++k)
     if (k < count) p[k] = r.v[k];
 }
+/// A group that will be read again: unlike load_group it may stay in the caches.
+template <int width, class T>
+BOOT_HD element_group<T, width> load_again(const T* p, bool whole, int count) {
+#if BOOT_DEVICE_CODE
+  if (whole) {
+    element_group<T, width> r;
+    group_words q[sizeof r / 16];
+    BOOT_UNROLL
+    for (std::size_t k = 0; k < sizeof r / 16; ++k) q[k] = reinterpret_cast<const group_words*>(p)[k];
+    __builtin_memcpy(&r, q, sizeof r);
+    return r;
+  }
+#endif
+  return load_part<width>(p, whole, count);
+}
+
 /// Whether the groups of all rows begin at 16-byte addresses.
 template <int width, class T>
 BOOT_HD bool rows_aligned(const T* p, std::int64_t stride) {
@@ -85,7 +101,7 @@ BOOT_HD bool rows_aligned(const T* p, std::int64_t stride) {
 
 /// to[row, i] (+)= from[row, i] scale[row] + addend[sample, i]; scale and addend may be null. Grid: cut.blocks() x
 /// samples.
-template <bool accumulate, class T>
+template <bool accumulate, class T, class Addend>
 struct row_body {
   static constexpr int width = group_size<T>();
   row_tiles<width> cut;
@@ -94,7 +110,7 @@ struct row_body {
   T* to;
   std::int64_t to_stride;
   const T* scale;
-  const T* addend;
+  const Addend* addend;
   std::int64_t addend_stride;  // from one sample to the next, 0 where all share it
 
   template <class Team>
@@ -106,8 +122,9 @@ struct row_body {
     T* const target = to + team.sample() * cut.rows * to_stride + p.column;
     const bool whole =
         p.count == width && rows_aligned<width>(source, from_stride) && rows_aligned<width>(target, to_stride);
-    element_group<T, width> b{};
+    element_group<Addend, width> b{};
     if (addend != nullptr) b = load_part<width>(addend + team.sample() * addend_stride + p.column, false, p.count);
+    BOOT_NO_UNROLL
     for (std::int64_t r = p.row; r < p.end; r += p.step) {
       const auto x = load_part<width>(source + r * from_stride, whole, p.count);
       element_group<T, width> y;
@@ -125,17 +142,17 @@ struct row_body {
   }
 };
 
-template <TeamDevice D, class T>
+template <TeamDevice D, class T, class Addend = T>
 void launch_rows(const D& dev, std::int64_t samples, std::int64_t rows, std::int64_t columns, const T* from,
-                 std::int64_t from_stride, T* to, std::int64_t to_stride, const T* scale, const T* addend,
+                 std::int64_t from_stride, T* to, std::int64_t to_stride, const T* scale, const Addend* addend,
                  std::int64_t addend_stride, bool accumulate) {
   const row_tiles<group_size<T>()> cut(rows, columns, 4, 65536);
   if (accumulate) {
-    launch(dev, row_body<true, T>{cut, from, from_stride, to, to_stride, scale, addend, addend_stride}, cut.blocks(),
-           samples);
+    launch(dev, row_body<true, T, Addend>{cut, from, from_stride, to, to_stride, scale, addend, addend_stride},
+           cut.blocks(), samples);
   } else {
-    launch(dev, row_body<false, T>{cut, from, from_stride, to, to_stride, scale, addend, addend_stride}, cut.blocks(),
-           samples);
+    launch(dev, row_body<false, T, Addend>{cut, from, from_stride, to, to_stride, scale, addend, addend_stride},
+           cut.blocks(), samples);
   }
 }
 
@@ -176,6 +193,7 @@ struct column_sum_body {
     const bool whole = p.count == width && rows_aligned<width>(source, cut.columns);
     C sum[width] = {};
     if (p.count > 0) {
+      BOOT_NO_UNROLL
       for (std::int64_t r = p.row; r < p.end; r += p.step) {
         const auto v = load_part<width>(source + r * cut.columns, whole, p.count);
         BOOT_UNROLL
@@ -314,14 +332,15 @@ void add_forward(const D& dev, view<const T, D> a, view<const T, D> b, view<T, D
 template <TeamDevice D, StorageScalar T>
 void scale_rows(const D& dev, view<const T, D> x, const T* scale, view<T, D> y, bool accumulate) {
   const std::int64_t n = y.sample_size();
-  detail::launch_rows<D, T>(dev, 1, y.batch(), n, x.data(), n, y.data(), n, scale, nullptr, 0, accumulate);
+  detail::launch_rows<D, T, T>(dev, 1, y.batch(), n, x.data(), n, y.data(), n, scale, nullptr, 0, accumulate);
 }
 
 /// Copies `columns` numbers per row between arrays whose rows are `from_stride` and `to_stride` apart, or adds them.
 template <TeamDevice D, StorageScalar T>
 void copy_columns(const D& dev, const T* from, std::int64_t from_stride, T* to, std::int64_t to_stride,
                   std::int64_t rows, std::int64_t columns, bool accumulate) {
-  detail::launch_rows<D, T>(dev, 1, rows, columns, from, from_stride, to, to_stride, nullptr, nullptr, 0, accumulate);
+  detail::launch_rows<D, T, T>(dev, 1, rows, columns, from, from_stride, to, to_stride, nullptr, nullptr, 0,
+                               accumulate);
 }
 
 }  // namespace boot::inline v0

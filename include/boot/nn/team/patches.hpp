@@ -27,6 +27,7 @@ struct patch_body {
     if (p.count == 0) return;
     const std::int64_t run = cut.columns, sample = team.sample() * cut.rows * run;
     const bool whole = p.count == width && rows_aligned<width>(from, run) && rows_aligned<width>(to, run);
+    BOOT_NO_UNROLL
     for (std::int64_t r = p.row; r < p.end; r += p.step) {
       const auto at = static_cast<std::uint32_t>(r);  // a sample has below 2^32 runs
       const std::uint32_t y = at / columns, x = at - y * columns, band = y / size;

@@ -12,16 +12,15 @@ namespace boot::inline v0 {
 namespace detail {
 
 /// A thread makes four numbers of the table, the sines and cosines of one frequency, and adds them to every sample of
-/// its group. Angles are in float64, as on the host: they are few, and what they cost does not show.
+/// its group.
 /// Grid: blocks over tokens x frequencies x groups of samples.
 template <class T>
 struct positions_body {
-  static constexpr launch_tuning tuning{256, 2};  // float64 functions take registers
   const T* x;
   T* y;
   std::int64_t batch, tokens, columns, frequencies, together;  // together: samples of a group
-  double exponent;                                             // frequency i is exp(exponent i)
-  double per_column, per_row;                                  // half turns of frequency 1
+  long_powers<compute_type<T>> frequency;                      // by its number
+  long_number<compute_type<T>> per_column, per_row;            // half turns of frequency 1
 
   template <class Team>
   BOOT_HD void operator()(const Team& team) const {
@@ -29,13 +28,14 @@ struct positions_body {
     const std::int64_t n = 4 * frequencies, first = team.sample() * together;
     const std::int64_t end = first + together < batch ? first + together : batch;
     const std::int64_t step = team.blocks() * Team::size, all = tokens * frequencies;
+    BOOT_NO_UNROLL
     for (std::int64_t at = team.block() * Team::size + team.rank(); at < all; at += step) {
-      const std::int64_t token = at / frequencies, i = at - token * frequencies;
-      const std::int64_t row = token / columns, column = token - row * columns;
-      const double frequency = math::exp(exponent * static_cast<double>(i));
+      const std::int64_t token = short_quotient(at, frequencies), i = at - token * frequencies;
+      const std::int64_t row = short_quotient(token, columns), column = token - row * columns;
+      const long_number<C> f = frequency.times({C{1}, C{0}}, i);
       C table[4];
-      sincos_half_turns(static_cast<double>(column) * per_column * frequency, table[0], table[1]);
-      sincos_half_turns(static_cast<double>(row) * per_row * frequency, table[2], table[3]);
+      sincospi(long_product(long_product(per_column, static_cast<C>(column)), f), table[0], table[1]);
+      sincospi(long_product(long_product(per_row, static_cast<C>(row)), f), table[2], table[3]);
       for (std::int64_t b = first; b < end; ++b) {
         const std::int64_t to = (b * tokens + token) * n + i;
         BOOT_UNROLL
@@ -53,13 +53,17 @@ void add_positions(const D& dev, view<const T, D> x, double base, view<T, D> y) 
   const shape& s = x.extents();
   const std::int64_t batch = s[0], rows = s[1], columns = s[2], frequencies = s[3] / 4;
   if (x.size() == 0) return;
-  constexpr double half_turn = 0.31830988618379067154;  // 1 / pi
+  using C = compute_type<T>;
+  require(rows * columns * frequencies <= 0xffffffff,
+          "boot: positions of {} tokens of width {}; needs below 2^34 numbers", rows * columns, s[3]);
+  const long double half_turns = base * std::numbers::inv_pi_v<long double>;
   const std::int64_t groups = blocks_for(batch, 16, 8), together = (batch + groups - 1) / groups;
   launch(dev,
-         detail::positions_body<T>{x.data(), y.data(), batch, rows * columns, columns, frequencies, together,
-                                   -std::log(10000.0) / static_cast<double>(frequencies),
-                                   base * half_turn / static_cast<double>(columns),
-                                   base * half_turn / static_cast<double>(rows)},
+         detail::positions_body<T>{
+             x.data(), y.data(), batch, rows * columns, columns, frequencies, together,
+             detail::long_powers<C>(-std::log(10000.0) / static_cast<double>(frequencies), frequencies),
+             detail::to_long_number<C>(half_turns / static_cast<long double>(columns)),
+             detail::to_long_number<C>(half_turns / static_cast<long double>(rows))},
          blocks_for(rows * columns * frequencies, 256, 65536), groups);
 }
 

@@ -30,6 +30,7 @@ struct resample_body {
     const std::int64_t n = cut.columns, image = team.sample() * cut.rows * n;
     const bool whole =
         p.count == width && rows_aligned<width>(from, n) && rows_aligned<width>(to, n) && p.column % width == 0;
+    BOOT_NO_UNROLL
     for (std::int64_t r = p.row; r < p.end; r += p.step) {
       const std::int64_t y = static_cast<std::uint32_t>(r) / columns;  // a sample has below 2^32 pixels
       const std::int64_t small_at = image + r * n + p.column;

@@ -96,7 +96,7 @@ struct long_powers {
   }
 };
 
-/// Natural logarithm of x > 0 within 2^-33 of it, 2^-38 near 1; NaN for what has none and for infinity.
+/// Natural logarithm of x > 0 within 2^-33 of it, 2^-35 near 1; NaN for what has none and for infinity.
 BOOT_HD inline long_number<float> long_log(float x) noexcept {
   if (!(x > 0) || !math::is_finite(x)) return {__builtin_nanf(""), 0};
   const bool tiny = x < 0x1p-100f;

@@ -5,6 +5,7 @@
 
 #include <boot/nn/cpu/patches.hpp>
 #include <boot/nn/team/all.hpp>
+#include <boot/nn/team/patches.hpp>
 
 namespace {
 using boot::testing::team_array;

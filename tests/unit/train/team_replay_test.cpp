@@ -6,6 +6,7 @@
 #include <boot/kernel/team/for_each.hpp>
 #include <boot/kernel/team/noise.hpp>
 #include <boot/kernel/team/optimizer.hpp>
+#include <boot/kernel/team/step.hpp>
 #include <boot/model/guided.hpp>
 #include <boot/model/mlp.hpp>
 #include <boot/nn/team/embedding.hpp>

@@ -53,7 +53,7 @@ struct decide_update_kernel {
       skip = skip || control->bad != 0 || control->bad_step >= 0;
     }
     adamw_row<T> r = *row;
-    r.gradient_scale = clip_norm > T{0} && n > clip_norm ? clip_norm / (n + static_cast<T>(1e-6)) : T{1};
+    r.gradient_scale = clip_norm > T{0} && n > clip_norm ? math::quotient(clip_norm, n + static_cast<T>(1e-6)) : T{1};
     r.skip = skip ? T{1} : T{0};
     *decided = r;
     *norm = n;

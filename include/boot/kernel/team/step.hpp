@@ -41,6 +41,7 @@ struct fetch_row_body {
     const auto* const from = reinterpret_cast<const group_words*>(table + (control->step & rows_mask) * bytes);
     auto* const out = reinterpret_cast<group_words*>(to);
     const std::int64_t step = team.blocks() * Team::size;
+    BOOT_NO_UNROLL
     for (std::int64_t i = team.block() * Team::size + team.rank(); i < bytes / 16; i += step) out[i] = from[i];
   }
 };

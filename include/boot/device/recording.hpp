@@ -5,10 +5,34 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <vector>
 
 namespace boot::inline v0 {
 
 namespace detail {
+
+/// The parts of a step that only enqueue work, as networks do, and that were the same in several rehearsals: a network's
+/// host code takes far longer than the rest of a step, so later rehearsals leave it out.
+struct quiet_parts {
+  /// One part: its arguments, and the signature of what it enqueued.
+  struct part {
+    std::uint64_t arguments = 0, signature = 0;
+    bool operator==(const part&) const = default;
+  };
+  static constexpr int needed = 3;  ///< rehearsals alike before parts are left out
+
+  std::vector<part> known, now;  ///< of the last rehearsal, of this one
+  bool loud = false;             ///< a part of this rehearsal sent or read something
+  int alike = 0;                 ///< rehearsals with the known parts
+
+  /// Ends a rehearsal in which no part was left out.
+  void finish() {
+    alike = loud ? 0 : known == now ? alike + 1 : 1;
+    known.swap(now);
+    now.clear();
+    loud = false;
+  }
+};
 
 /// A step that is captured or rehearsed. What it sends to the device and reads back is known by its place in the step.
 /// Captured, the device's calls are kept for replays; what was sent lies at fixed places of the device, which every
@@ -16,18 +40,23 @@ namespace detail {
 /// sends becomes a row of that table, and what it reads comes from what a replay left, or is zero.
 struct step_recording {
   static constexpr std::size_t alignment = 128;  ///< bytes, of every place
+  static constexpr std::uint64_t no_calls = 14695981039346656037u;
 
-  bool captured = false;                            ///< calls are captured; false: rehearsed
-  std::byte* device_sent = nullptr;                 ///< where the device finds what was sent
-  std::byte* device_read = nullptr;                 ///< where the device leaves what is read
-  void* device_control = nullptr;                   ///< the replay's own numbers on the device
-  std::byte* sent = nullptr;                        ///< rehearsed: the table's row, null while its size is not known
-  std::size_t sent_room = 0;                        ///< bytes of device_sent and sent
-  const std::byte* read = nullptr;                  ///< rehearsed: what a replay left; null: zeros
-  std::size_t read_room = 0;                        ///< bytes of device_read and read
-  std::size_t sent_bytes = 0;                       ///< so far
-  std::size_t read_bytes = 0;                       ///< so far
-  std::uint64_t signature = 14695981039346656037u;  ///< of the calls so far: equal for steps that do the same
+  bool captured = false;               ///< calls are captured; false: rehearsed
+  std::byte* device_sent = nullptr;    ///< where the device finds what was sent
+  std::byte* device_read = nullptr;    ///< where the device leaves what is read
+  void* device_control = nullptr;      ///< the replay's own numbers on the device
+  std::byte* sent = nullptr;           ///< rehearsed: the table's row, null while its size is not known
+  std::size_t sent_room = 0;           ///< bytes of device_sent and sent
+  const std::byte* read = nullptr;     ///< rehearsed: what a replay left; null: zeros
+  std::size_t read_room = 0;           ///< bytes of device_read and read
+  std::size_t sent_bytes = 0;          ///< so far
+  std::size_t read_bytes = 0;          ///< so far
+  std::uint64_t signature = no_calls;  ///< of the calls so far: equal for steps that do the same
+  quiet_parts* quiet = nullptr;        ///< where parts are looked up that may be left out; null: none is
+  bool leaves_out = false;             ///< they are
+  std::size_t next_part = 0;           ///< of the known ones
+  bool in_part = false;                ///< one is running
 
   /// Takes numbers of a call into the signature.
   template <class... N>
@@ -80,6 +109,42 @@ template <class... N>
     return true;
   r->note(number...);
   return r->captured;
+}
+
+/// Runs a part of a step that only enqueues work: `work()`, whose calls follow from the numbers `argument` alone. In a
+/// rehearsal that knows it already the part is left out, and the result is false.
+template <class Work, class... N>
+bool quiet_part(const Work& work, N... argument) {
+  step_recording* const r = current_recording;
+  if (r == nullptr || r->in_part) {
+    work();
+    return true;
+  }
+  const std::uint64_t before = r->signature;
+  const std::size_t sent = r->sent_bytes, read = r->read_bytes;
+  r->signature = step_recording::no_calls;
+  r->note(argument...);
+  quiet_parts::part p{r->signature, 0};
+  if (r->leaves_out) {
+    const auto& known = r->quiet->known;
+    if (r->next_part < known.size() && known[r->next_part].arguments == p.arguments)
+      p.signature = known[r->next_part].signature;
+    ++r->next_part;
+    r->signature = before;
+    r->note(p.signature);  // 0 where it is another part: the step then differs from the captured one
+    return false;
+  }
+  r->in_part = true;
+  work();  // what throws here ends the recording
+  r->in_part = false;
+  p.signature = r->signature;
+  r->signature = before;
+  r->note(p.signature);
+  if (r->quiet != nullptr) {
+    r->quiet->now.push_back(p);
+    r->quiet->loud = r->quiet->loud || r->sent_bytes != sent || r->read_bytes != read;
+  }
+  return true;
 }
 
 /// Where the device finds `bytes` bytes at `from` while a step is recorded, without a copy of its own; null otherwise.

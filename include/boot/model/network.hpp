@@ -2,6 +2,7 @@
 /// network_model: a plain network struct with weights and graphs around it, a Teacher and a Student at once.
 #pragma once
 
+#include <boot/device/recording.hpp>
 #include <boot/model/student.hpp>
 #include <boot/nn/condition.hpp>
 #include <boot/nn/graph.hpp>
@@ -61,6 +62,8 @@ class tape {
   tape(std::shared_ptr<detail::graph_pool<T, D, A>> pool, std::unique_ptr<graph_type> g,
        typename graph_type::value root)
       : pool_(std::move(pool)), graph_(std::move(g)), root_(std::move(root)) {}
+  /// Of a part of a rehearsed step that was left out: nothing reads the output.
+  explicit tape(view<const T, D> output) : left_out_(output) {}
   tape(tape&&) noexcept = default;
   tape& operator=(tape&&) = delete;
   ~tape() {
@@ -69,14 +72,17 @@ class tape {
   }
 
   /// The network's raw output, [batch, sample...].
-  [[nodiscard]] view<const T, D> output() const { return graph_->data(root_); }
+  [[nodiscard]] view<const T, D> output() const { return graph_ == nullptr ? left_out_ : graph_->data(root_); }
   /// Adds dL/d parameters to the model's flat gradient, given dL/d output. Once.
-  void backward(const D&, view<const T, D> gradient) { graph_->backward(root_, gradient); }
+  void backward(const D&, view<const T, D> gradient) {
+    detail::quiet_part([&] { graph_->backward(root_, gradient); }, 11, gradient.batch());
+  }
 
  private:
   std::shared_ptr<detail::graph_pool<T, D, A>> pool_;
   std::unique_ptr<graph_type> graph_;
   typename graph_type::value root_;
+  view<const T, D> left_out_{};
 };
 
 /// A network with its weights. The network is a plain struct with
@@ -131,21 +137,27 @@ class network_model {
                const C& condition, view<T, D> out) const {
     check(x, t_source, t_target);
     require_shape("network_model::predict", "out", out, x.extents());
-    auto g = acquire(dev, false, x, t_source, t_target, condition);
-    {
-      const auto y = network_(*g, g->input(x), t_source, t_target, condition);
-      copy(dev, g->data(y), out);
-    }
-    pool_->give(std::move(g));
+    quiet_part(dev, false, x, t_source, t_target, condition, [&] {
+      auto g = acquire(dev, false, x, t_source, t_target, condition);
+      {
+        const auto y = network_(*g, g->input(x), t_source, t_target, condition);
+        copy(dev, g->data(y), out);
+      }
+      pool_->give(std::move(g));
+    });
   }
   /// Student: the same, kept for backward().
   template <Condition C>
   [[nodiscard]] tape<T, D, A> record(const D& dev, view<const T, D> x, const times<D, T>& t_source,
                                      const times<D, T>& t_target, const C& condition) {
     check(x, t_source, t_target);
-    auto g = acquire(dev, true, x, t_source, t_target, condition);
-    auto y = network_(*g, g->input(x), t_source, t_target, condition);
-    return {pool_, std::move(g), std::move(y)};
+    std::unique_ptr<graph_type> g;
+    typename graph_type::value y;
+    quiet_part(dev, true, x, t_source, t_target, condition, [&] {
+      g = acquire(dev, true, x, t_source, t_target, condition);
+      y = network_(*g, g->input(x), t_source, t_target, condition);
+    });
+    return g == nullptr ? tape<T, D, A>(x) : tape<T, D, A>(pool_, std::move(g), std::move(y));
   }
   /// Bytes and FLOP of a call with `batch` samples, without running it.
   template <Condition C>
@@ -192,6 +204,14 @@ class network_model {
     graph_plan plan;
   };
 
+  // The network's calls follow from these arguments; a rehearsal of a training step leaves them out when it knows them.
+  template <class C, class Work>
+  void quiet_part(const D&, bool recorded, view<const T, D> x, const times<D, T>& t_source, const times<D, T>& t_target,
+                  const C& condition, const Work& work) const {
+    detail::quiet_part(work, 10, reinterpret_cast<std::uintptr_t>(this), recorded, x.batch(), t_source.uniform,
+                       t_target.uniform, reinterpret_cast<std::uintptr_t>(&detail::condition_tag<C>),
+                       detail::plan_key(condition), arena_.layout().revision());
+  }
   void check(view<const T, D> x, const times<D, T>& t_source, const times<D, T>& t_target) const {
     require(x.extents() == sample_shape().batched(x.batch()) && x.batch() > 0,
             "boot: a network for samples of shape {} got x of shape {}; x must be a batch of such samples",

@@ -61,6 +61,7 @@ class step_replay {
   template <class Code>
   [[nodiscard]] std::string capture(std::int64_t step, const Code& code) {
     drop();
+    quiet_ = {};
     detail::step_recording measured = rehearsal();
     try {
       perform(measured, step, code);
@@ -143,6 +144,8 @@ class step_replay {
   auto report(std::int64_t step, const Code& code) {
     detail::step_recording reading = rehearsal();
     reading.read = row(step) + sizeof(step_record);
+    reading.leaves_out = quiet_.alike >= detail::quiet_parts::needed;
+    reading.quiet = reading.leaves_out ? &quiet_ : nullptr;
     return perform(reading, step, code);
   }
 
@@ -198,7 +201,12 @@ class step_replay {
     if (filled_ >= end_) return false;
     detail::step_recording r = rehearsal();
     r.sent = mirror_.data() + static_cast<std::size_t>(filled_ & (rows_ - 1)) * sent_.bytes();
+    r.quiet = &quiet_;
+    r.leaves_out = quiet_.alike >= detail::quiet_parts::needed;
+    quiet_.now.clear();
+    quiet_.loud = false;
     static_cast<void>(perform(r, filled_, code));
+    if (!r.leaves_out) quiet_.finish();
     if (r.signature != signature_ || !same_room(r)) {
       end_ = filled_;
       return false;
@@ -229,6 +237,7 @@ class step_replay {
   std::int64_t filled_ = 0, sent_to_ = 0;  // rehearsed, and of these on the device
   std::int64_t end_ = never;
   std::uint64_t signature_ = 0;
+  detail::quiet_parts quiet_;
   memory_statistics memory_;
 };
 

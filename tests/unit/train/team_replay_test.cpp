@@ -28,12 +28,30 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 namespace {
 
 using device = boot::team_device;
-using network = boot::network_model<boot::mlp, device, float>;
+
+// Counts how often its code runs; a loud one also sends something that is new in every step.
+template <bool loud>
+struct counted : boot::mlp {
+  using boot::mlp::mlp;
+  static inline int calls = 0;
+  template <class G, class C>
+  typename G::value operator()(G& g, const typename G::value& x, const boot::times<device, float>& source,
+                               const boot::times<device, float>& target, const C& condition) const {
+    ++calls;
+    if constexpr (loud) {
+      static const boot::buffer<device> memory(device{}, sizeof calls);
+      boot::copy_from_host(device{}, &calls, memory.data(), sizeof calls);
+    }
+    return boot::mlp::operator()(g, x, source, target, condition);
+  }
+};
 
 // Labels and guidance scales; some steps are made to differ from the others.
 struct source {
@@ -73,9 +91,11 @@ struct outcome {
   std::int64_t replayed = 0, skipped = 0, step = 0, updates = 0;
 };
 
+template <class Network = boot::mlp>
 outcome train(const run_options& o) {
+  using network = boot::network_model<Network, device, float>;
   const device dev;
-  const network inner(dev, boot::mlp({.features = 2, .width = 8, .hidden_layers = 1}), {boot::prediction_kind::v}, 5);
+  const network inner(dev, Network({.features = 2, .width = 8, .hidden_layers = 1}), {boot::prediction_kind::v}, 5);
   const auto teacher = boot::guided(inner);
   network student = boot::student_of(dev, inner);
   boot::bootstrap loss(teacher, student, boot::cosine_schedule({.t_min = 0.02, .t_max = 0.98}), {.delta = 0.1},
@@ -190,4 +210,26 @@ TEST_CASE("a run of replays is resumed exactly", "[train][team]") {
   CHECK(rest.step == 8);
   CHECK(same_bits(rest.weights, whole.weights));
   CHECK(same_bits(rest.average, whole.average));
+}
+
+TEST_CASE("rehearsals leave out the code of networks that they know", "[train][team]") {
+  run_options o{.train = {.steps = 40, .log_every = 4}};
+  const auto calls = [&]<class Network>(std::type_identity<Network>, bool capture) {
+    Network::calls = 0;
+    o.capture = capture;
+    return std::pair(train<Network>(o), Network::calls);
+  };
+  const auto quiet = std::type_identity<counted<false>>{};
+  const auto [plain, plain_calls] = calls(quiet, false);
+  const auto [captured, captured_calls] = calls(quiet, true);
+  check_equal(captured, plain);
+  CHECK(captured.replayed == 38);
+  CHECK(captured_calls < plain_calls / 3);  // two steps, a measured and a captured one, the first rehearsals
+  // What is sent in a network's code is new in every step, so it runs in every rehearsal.
+  const auto loud = std::type_identity<counted<true>>{};
+  const auto [loud_plain, loud_plain_calls] = calls(loud, false);
+  const auto [loud_captured, loud_captured_calls] = calls(loud, true);
+  check_equal(loud_captured, loud_plain);
+  CHECK(loud_captured.replayed == 38);
+  CHECK(loud_captured_calls >= loud_plain_calls);
 }

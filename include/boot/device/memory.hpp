@@ -39,6 +39,13 @@ template <Device D>
   return {counter::live.load(), counter::peak.load(), counter::calls.load()};
 }
 
+/// Lets the peak of device type D begin anew at what is held now, so that a part of a program has its own.
+template <Device D>
+void reset_peak_memory(const D& = {}) noexcept {
+  using counter = detail::memory_counter<D>;
+  counter::peak.store(counter::live.load());
+}
+
 /// Owns `bytes()` bytes on a device, 128-byte aligned, uninitialised. Move-only; throws boot::error when memory is out.
 template <Device D>
 class buffer {

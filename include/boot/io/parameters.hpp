@@ -207,6 +207,25 @@ inline void load_parameters(const std::string& path, parameter_arena<float, cpu>
   load_parameters(safetensors_file::open(path), arena.layout(), arena.values(), options);
 }
 
+/// The same with values on any device.
+template <Device D>
+void save_parameters(const D& dev, const std::string& path, const parameter_layout& layout, view<const float, D> values,
+                     const save_options& options = {}) {
+  const std::vector<float> host = to_host(dev, values);
+  save_parameters(path, layout, view<const float, cpu>(host.data(), values.extents()), options);
+}
+/// The same into parameters on any device; where the file does not fit they are as they were.
+template <Device D>
+void load_parameters(const D& dev, const std::string& path, parameter_arena<float, D>& arena,
+                     const load_options& options = {}) {
+  std::vector<float> host =
+      to_host(dev, view<const float, D>(arena.values()));  // what lies between the parameters stays
+  const view<float, cpu> values(host.data(), arena.values().extents());
+  load_parameters(safetensors_file::open(path), arena.layout(), values, options);
+  copy_from_host(dev, host.data(), arena.values().data(), host.size() * sizeof(float));
+  synchronize(dev);  // `host` ends here
+}
+
 /// Hash of names, shapes and values: equal for equal networks wherever they lie; the key of cached samples.
 [[nodiscard]] inline std::uint64_t content_hash(const parameter_layout& layout, view<const float, cpu> values) {
   detail::require_layout("content_hash()", layout, values.size());

@@ -70,6 +70,17 @@ TEST_CASE("counters follow every allocation, move and release", "[device]") {
   CHECK(boot::memory_use<counted_device>().peak_bytes - start.live_bytes >= 1500);
 }
 
+TEST_CASE("a part of a program has its own peak", "[device]") {
+  const auto peak = [] { return boot::memory_use<counted_device>().peak_bytes; };
+  const buffer kept({}, 300);
+  { const buffer large({}, 5000); }
+  CHECK(peak() >= 5300);
+  boot::reset_peak_memory<counted_device>();
+  CHECK(peak() == boot::memory_use<counted_device>().live_bytes);
+  { const buffer small({}, 200); }
+  CHECK(peak() == boot::memory_use<counted_device>().live_bytes + 200);
+}
+
 TEST_CASE("an empty buffer allocates nothing, and a failed one is not counted", "[device]") {
   const auto before = boot::memory_use<counted_device>();
   const buffer none({}, 0);

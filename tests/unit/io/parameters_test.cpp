@@ -4,6 +4,7 @@
 #include "support/io.hpp"
 
 #include <boot/io/parameters.hpp>
+#include <boot/testing/team_device.hpp>
 
 #include <cmath>
 #include <random>
@@ -170,6 +171,30 @@ TEST_CASE("weights of convolutions are stored as [out, in, k, k]", "[io][paramet
       if (d == boot::file_dtype::f32) CHECK(copy_of(loaded) == copy_of(saved));
     }
   }
+}
+
+TEST_CASE("parameters on another device go through a file, and stay where it does not fit", "[io][parameters]") {
+  const temporary_folder folder;
+  const boot::team_device dev;
+  const auto saved = random_arena(convolution(2, 3, 4));
+  boot::save_parameters(folder.path("host"), saved.layout(), saved.values());
+  convolution network(2, 3, 4), other(3, 3, 4);
+  boot::parameter_arena<float, boot::team_device> arena(dev, boot::parameter_layout(network)),
+      wider(dev, boot::parameter_layout(other));
+  boot::load_parameters(dev, folder.path("host"), arena);
+  const auto weight = arena.layout().entries().front();
+  const auto numbers = boot::to_host(dev, boot::view<const float, boot::team_device>(arena.values()));
+  for (std::int64_t i = 0; i < weight.extents.size(); ++i)
+    CHECK(numbers[static_cast<std::size_t>(weight.offset + i)] == saved.values()[weight.offset + i]);
+  boot::save_parameters(dev, folder.path("device"), arena.layout(), std::as_const(arena).values());
+  auto again = random_arena(convolution(2, 3, 4));
+  boot::load_parameters(folder.path("device"), again);
+  CHECK(boot::content_hash(again.layout(), again.values()) == boot::content_hash(saved.layout(), saved.values()));
+
+  const auto before = boot::to_host(dev, boot::view<const float, boot::team_device>(wider.values()));
+  CHECK_THAT(message_of([&] { boot::load_parameters(dev, folder.path("host"), wider); }),
+             ContainsSubstring("of another shape"));
+  CHECK(boot::to_host(dev, boot::view<const float, boot::team_device>(wider.values())) == before);
 }
 
 TEST_CASE("a convolution's weight of another shape or order is refused", "[io][parameters]") {

@@ -83,9 +83,10 @@ inline void require_no_capture(cudaStream_t stream, const char* what) {
 
 /// Runs on the current CUDA device, in the order of `stream`. A value: it does not own the stream, see cuda_stream.
 struct cuda {
-  using device_category = cuda;   ///< names itself, see boot::Device
-  cudaStream_t stream = nullptr;  ///< the caller's; null: the default stream, which cannot be captured
-  bool tf32 = false;              ///< products and convolutions of float may round their inputs to TF32: 10 bits of 23
+  using device_category = cuda;                ///< names itself, see boot::Device
+  static constexpr bool computes_bf16 = true;  ///< the operations of a graph take views of bf16 here
+  cudaStream_t stream = nullptr;               ///< the caller's; null: the default stream, which cannot be captured
+  bool tf32 = false;  ///< products and convolutions of float may round their inputs to TF32: 10 bits of 23
 
   /// Device memory in stream order, from the device's pool; throws boot::error when there is none.
   [[nodiscard]] void* allocate(std::size_t bytes) const {

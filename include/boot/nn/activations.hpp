@@ -12,7 +12,8 @@ namespace boot::inline v0 {
 
 /// y = x Phi(x) with the normal distribution function Phi (Hendrycks and Gimpel 2016), exact.
 struct gelu_op {
-  static constexpr unsigned saves = 1;  ///< x
+  static constexpr unsigned saves = 1;       ///< x
+  static constexpr unsigned parameters = 0;  ///< none
   /// The operand's.
   [[nodiscard]] shape result(const shape& x) const { return x; }
   /// Element by element.
@@ -29,7 +30,8 @@ struct gelu_op {
 
 /// y = x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2, the usual approximation of GELU.
 struct gelu_tanh_op {
-  static constexpr unsigned saves = 1;  ///< x
+  static constexpr unsigned saves = 1;       ///< x
+  static constexpr unsigned parameters = 0;  ///< none
   /// The operand's.
   [[nodiscard]] shape result(const shape& x) const { return x; }
   /// Element by element.
@@ -46,7 +48,8 @@ struct gelu_tanh_op {
 
 /// y = a gelu(b) for x = (a, b) along the last dimension (Shazeer 2020; the order of diffusers).
 struct geglu_op {
-  static constexpr unsigned saves = 1;  ///< x
+  static constexpr unsigned saves = 1;       ///< x
+  static constexpr unsigned parameters = 0;  ///< none
   /// Half the last dimension.
   [[nodiscard]] shape result(const shape& x) const {
     require(x.rank() >= 1 && x[-1] > 0 && x[-1] % 2 == 0,
@@ -72,7 +75,8 @@ struct geglu_op {
 
 /// y[sample, .., channel] = x[sample, .., channel] + e[sample, channel]; e may have a batch of one.
 struct add_channels_op {
-  static constexpr unsigned saves = 0;  ///< nothing
+  static constexpr unsigned saves = 0;       ///< nothing
+  static constexpr unsigned parameters = 0;  ///< none
   /// x's shape.
   [[nodiscard]] shape result(const shape& x, const shape& e) const {
     require(x.rank() >= 2 && x.size() > 0,

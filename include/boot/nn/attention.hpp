@@ -17,6 +17,7 @@ struct attention_op {
   std::int64_t heads = 1;                                  ///< divides the width
   view<const std::uint8_t, D> mask = {};                   ///< [batch of k, tokens of k], 0 = padding; empty: none
   static constexpr unsigned saves = 0b111 | saves_result;  ///< q, k, v and the result
+  static constexpr unsigned parameters = 0;                ///< none
   /// q's shape.
   [[nodiscard]] shape result(const shape& q, const shape& k, const shape& v) const {
     require(q.rank() >= 2 && k.rank() >= 2 && q[-1] > 0 && q.sample_size() > 0 && k.sample_size() > 0,

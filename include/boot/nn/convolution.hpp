@@ -30,9 +30,10 @@ namespace detail {
 /// zero outside the image. Operands: x [batch, height, width, in], weight [out, k, k, in], bias [out] (optional).
 template <bool with_bias>
 struct conv2d_op {
-  std::int64_t stride = 1;                    ///< pixels between two outputs, along both axes
-  conv_padding padding = conv_padding::same;  ///< zeros around x
-  static constexpr unsigned saves = 0b011;    ///< x and weight
+  std::int64_t stride = 1;                                           ///< pixels between two outputs, along both axes
+  conv_padding padding = conv_padding::same;                         ///< zeros around x
+  static constexpr unsigned saves = 0b011;                           ///< x and weight
+  static constexpr unsigned parameters = with_bias ? 0b110 : 0b010;  ///< weight and bias
 
   /// [batch, height', width', out] with height' = (height + zeros - k) / stride + 1.
   [[nodiscard]] shape result(const shape& x, const shape& weight, const shape& = {}) const {
@@ -58,7 +59,7 @@ struct conv2d_op {
   /// One product.
   template <class D, class C>
   void forward(const D& dev, C& c) const {
-    conv2d_forward(dev, c.in[0], c.in[1], with_bias ? c.in[2].data() : nullptr, stride, before(c), c.out);
+    conv2d_forward(dev, c.in[0], c.in[1], with_bias ? c.parameter(2).data() : nullptr, stride, before(c), c.out);
   }
   /// Up to two products and a column sum.
   template <class D, class C>
@@ -66,9 +67,10 @@ struct conv2d_op {
     if (c.wants(0))
       conv2d_input_gradient(dev, c.out_gradient, c.in[1], stride, before(c), c.gradient[0], c.accumulate[0]);
     if (c.wants(1))
-      conv2d_weight_gradient(dev, c.out_gradient, c.in[0], stride, before(c), c.gradient[1], c.accumulate[1]);
+      conv2d_weight_gradient(dev, c.out_gradient, c.in[0], stride, before(c), c.parameter_gradient(1), c.accumulate[1]);
     if constexpr (with_bias)
-      if (c.wants(2)) column_sums(dev, c.out_gradient, c.gradient[2].size(), c.gradient[2].data(), c.accumulate[2]);
+      if (const auto& to = c.parameter_gradient(2); c.wants(2))
+        column_sums(dev, c.out_gradient, to.size(), to.data(), c.accumulate[2]);
   }
 
  private:

@@ -43,6 +43,11 @@ concept CountsBackwardFlop = requires(const Op& op, const operand_shape<Operand>
 /// An operation whose result is computed again where backward needs it.
 template <class Op>
 concept RemadeOperation = static_cast<bool>(Op::remade);
+/// An operation that also takes views of bf16, on a device whose functions do.
+template <class Op>
+concept NarrowOperation = std::same_as<const unsigned, decltype(Op::parameters)>;
+template <class D>
+concept NarrowDevice = static_cast<bool>(D::computes_bf16);
 }  // namespace detail
 
 /// What a graph does with a network's code.
@@ -67,18 +72,39 @@ inline constexpr int max_operands = 4;
 /// Inputs a recomputed block may have.
 inline constexpr int max_block_operands = 8;
 
-/// What an operation sees when it runs: views of its operands, its result and, in backward, their gradients.
-template <ComputeScalar T, Device D>
+/// What an operation sees when it runs: views of its operands, its result and, in backward, their gradients. Computes in
+/// T on activations of type A: T for every operation, bf16 for those that say which operands are parameters (see graph).
+template <ComputeScalar T, Device D, StorageScalar A = T>
 struct op_context {
-  std::array<view<const T, D>, max_operands> in;  ///< operands; in backward only those the operation saves
-  view<T, D> out;                                 ///< the result; in backward only if the operation saves it
+  std::array<view<const A, D>, max_operands> in;  ///< operands; in backward only those the operation saves
+  view<A, D> out;                                 ///< the result; in backward only if the operation saves it
   view<T, D> saved;                               ///< the operation's own numbers, kept from forward to backward
-  view<const T, D> out_gradient;                  ///< backward: dL/d out
-  std::array<view<T, D>, max_operands> gradient;  ///< backward: dL/d in, empty where it is not wanted
-  std::array<bool, max_operands> accumulate{};    ///< backward: add to `gradient` instead of writing it
+  view<const A, D> out_gradient;                  ///< backward: dL/d out
+  std::array<view<A, D>, max_operands> gradient;  ///< backward: dL/d in, empty where it is not wanted
+  std::array<bool, max_operands> accumulate{};    ///< backward: add to the gradient instead of writing it
+  std::array<view<const T, D>, max_operands> parameters;     ///< with A other than T: see parameter()
+  std::array<view<T, D>, max_operands> parameter_gradients;  ///< with A other than T: see parameter_gradient()
 
   /// Whether operand `i` wants its gradient.
-  [[nodiscard]] bool wants(int i) const noexcept { return gradient[static_cast<std::size_t>(i)].data() != nullptr; }
+  [[nodiscard]] bool wants(int i) const noexcept {
+    return gradient[static_cast<std::size_t>(i)].data() != nullptr || parameter_gradient(i).data() != nullptr;
+  }
+  /// Operand `i`, a parameter of one dimension: in T, whatever A is.
+  [[nodiscard]] const view<const T, D>& parameter(int i) const noexcept {
+    if constexpr (std::same_as<A, T>) {
+      return in[static_cast<std::size_t>(i)];
+    } else {
+      return parameters[static_cast<std::size_t>(i)];
+    }
+  }
+  /// Backward: dL/d in of operand `i`, a parameter, in T, whatever A is.
+  [[nodiscard]] const view<T, D>& parameter_gradient(int i) const noexcept {
+    if constexpr (std::same_as<A, T>) {
+      return gradient[static_cast<std::size_t>(i)];
+    } else {
+      return parameter_gradients[static_cast<std::size_t>(i)];
+    }
+  }
 };
 
 /// Runs a network's code in one of three modes. A graph owns its activations' memory, planned once and then reused.
@@ -95,6 +121,8 @@ struct op_context {
 ///   `static constexpr bool remade = true`                           nobody keeps the result for backward: forward runs
 ///                                                                   again where it is needed. For cheap operations that
 ///                                                                   save every activation they read
+///   `static constexpr unsigned parameters = 0b110`                  bit i: operand i is a parameter; the operation also
+///                                                                   runs on views of bf16 (below)
 /// Without backward_flop, backward counts flop() once per saved operand that wants its gradient, as for a product of two
 /// factors. Forward must give the same bits whether `context.saved` is there or empty (nothing will be differentiated).
 /// See nn/operations.hpp for the library's own and docs/your_own_model.md for how to add one.
@@ -103,6 +131,12 @@ struct op_context {
 /// matrices of weights are read as if they were, while every operation computes in T on views of T, whoever wrote it.
 /// In full precision stay the weights themselves and their gradient, parameters of one dimension (biases and norms),
 /// inputs, what an operation keeps for itself, and the network's result with the gradient it is given.
+///
+/// Views of T are copies then, which cost time. Where the device's functions take bf16 (boot::cuda), an operation that
+/// has `parameters` gets what is stored itself: `context.in`, `out` and `gradient` are views of bf16, matrices of weights
+/// rounded once per run; for the operands in `parameters` it asks `context.parameter(i)`, if they have one dimension, and
+/// `context.parameter_gradient(i)`, which are views of T. It must not assume that all its types are equal then. Where an
+/// operand is something else, an input for example, or the result is the network's, it gets copies as any other does.
 template <ComputeScalar T, Device D, StorageScalar A = T>
 requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)) class graph {
  public:
@@ -157,6 +191,7 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
     start(dev, plan.recorded ? graph_mode::recorded : graph_mode::inference, plan.recorded, layout, weights, gradient);
     plan_.result = plan.result;
     places_.follow(plan.places);
+    round_weights();
   }
   /// The mode of this run.
   [[nodiscard]] graph_mode mode() const noexcept { return mode_; }
@@ -216,11 +251,21 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
         slots_.push_back(extra);
         retain(saved_id);
       }
-      {
+      const bool narrow = runs_narrow<Op>(ids, out.id_);
+      if constexpr (narrow_operation<Op>) {
+        if (narrow) {
+          op_context<T, D, A> c;
+          (set_stored(ids[I], I, c), ...);
+          c.out = this->narrow(at(out.id_).place, at(out.id_).extents);
+          if (saved_id >= 0) c.saved = full(saved_id);
+          if (mode_ != graph_mode::plan) op.forward(device_, c);
+        }
+      }
+      if (!narrow) {
         op_context<T, D> c;
         copies in_full(*this);
         ((c.in[I] = read(ids[I], in_full)), ...);
-        c.out = at(out.id_).narrow ? in_full.take(at(out.id_).extents) : full(out.id_);
+        c.out = at(out.id_).narrow ? in_full.template take<T>(at(out.id_).extents) : full(out.id_);
         if (saved_id >= 0) c.saved = full(saved_id);
         if (mode_ != graph_mode::plan) {
           op.forward(device_, c);
@@ -231,11 +276,13 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
         node n = make_node(op, ids, Op::saves, out.id_, true);
         n.saved = saved_id;
         n.backward_flop = backward_flop;
-        n.run = [](const std::byte* bytes, const D& dev, op_context<T, D>& c) {
-          std::remove_const_t<Op> copy;
-          std::memcpy(static_cast<void*>(&copy), bytes, sizeof(Op));
-          copy.backward(dev, c);
-        };
+        n.run = [](const std::byte* bytes, const D& dev, op_context<T, D>& c) { stored<Op>(bytes).backward(dev, c); };
+        if constexpr (narrow_operation<Op>) {
+          if (narrow)
+            n.run_narrow = [](const std::byte* bytes, const D& dev, op_context<T, D, A>& c) {
+              stored<Op>(bytes).backward(dev, c);
+            };
+        }
         if constexpr (detail::RemadeOperation<Op>) {
           bool there = true;  // what forward reads lies with the caller, or is saved
           for (std::size_t k = 0; k < ids.size(); ++k)
@@ -243,10 +290,14 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
           if (there) {
             at(out.id_).maker = static_cast<int>(nodes_.size());
             n.make = [](const std::byte* bytes, const D& dev, op_context<T, D>& c) {
-              std::remove_const_t<Op> copy;
-              std::memcpy(static_cast<void*>(&copy), bytes, sizeof(Op));
-              copy.forward(dev, c);
+              stored<Op>(bytes).forward(dev, c);
             };
+            if constexpr (narrow_operation<Op>) {
+              if (narrow)
+                n.make_narrow = [](const std::byte* bytes, const D& dev, op_context<T, D, A>& c) {
+                  stored<Op>(bytes).forward(dev, c);
+                };
+            }
           }
         }
         nodes_.push_back(n);
@@ -297,6 +348,7 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
     for (int pass = mixed ? 0 : 1; pass < 2; ++pass) {  // the first finds which activation the result is
       start(dev, graph_mode::plan, recorded, layout, {}, {});
       plan_.result = result;
+      round_weights();
       const value root = code(*this);
       if (pass == 0) plan_.result.push_back(root.id_);
       if (recorded) backward(root, {});
@@ -314,6 +366,9 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
   friend detail::recomputation;
   static constexpr std::size_t node_bytes = 96;
   static constexpr bool mixed = !std::same_as<A, T>;
+  static constexpr bool narrow_device = mixed && detail::NarrowDevice<D>;
+  template <class Op>
+  static constexpr bool narrow_operation = narrow_device&& detail::NarrowOperation<Op>;
 
   struct slot {
     shape extents;
@@ -333,7 +388,10 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
     alignas(16) std::byte op[node_bytes];
     void (*run)(const std::byte*, const D&, op_context<T, D>&);   // an operation's backward
     void (*make)(const std::byte*, const D&, op_context<T, D>&);  // its forward, where the result is not kept
-    void (*run_again)(graph&, node&);                             // a recomputed block's forward, else null
+    // The same of an operation that runs on what is stored, else null.
+    void (*run_narrow)(const std::byte*, const D&, op_context<T, D, A>&);
+    void (*make_narrow)(const std::byte*, const D&, op_context<T, D, A>&);
+    void (*run_again)(graph&, node&);  // a recomputed block's forward, else null
     std::array<int, max_block_operands> in;
     int operands, out, saved;
     unsigned saves;    // operands it needs, and of these
@@ -381,7 +439,56 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
     return std::find(plan_.result.begin(), plan_.result.end(), id) != plan_.result.end();
   }
 
-  // Room for copies in T of what one operation touches and is stored as A; gone at the end of the scope.
+  // What a slot that is stored as A holds.
+  [[nodiscard]] view<const A, D> as_stored(int id) const {
+    return {static_cast<const A*>(place(at(id))), at(id).extents};
+  }
+  // Operations that run on what is stored read matrices of weights from one rounded copy of all parameters.
+  void round_weights() {
+    rounded_weights_ = -1;
+    if constexpr (narrow_device) {
+      const std::int64_t n = layout_->size();
+      if (n == 0) return;
+      rounded_weights_ = places_.take(n * static_cast<std::int64_t>(sizeof(A)));
+      if (mode_ != graph_mode::plan) convert(device_, weights_, narrow(rounded_weights_, {n}));
+    }
+  }
+  // Whether an operation gets its operands as they are stored.
+  template <class Op, std::size_t N>
+  [[nodiscard]] bool runs_narrow([[maybe_unused]] const std::array<int, N>& ids, [[maybe_unused]] int out) const {
+    if constexpr (narrow_operation<Op>) {
+      bool fits = at(out).narrow;
+      for (std::size_t k = 0; k < N; ++k)
+        fits = fits && ((Op::parameters & (1u << k)) != 0 ? at(ids[k]).parameter_offset >= 0 : at(ids[k]).narrow);
+      return fits;
+    } else {
+      return false;
+    }
+  }
+  // Operand i as it is stored; of parameters what forward and backward may read.
+  void set_stored(int id, std::size_t i, op_context<T, D, A>& c) const requires narrow_device {
+    const slot& s = at(id);
+    c.in[i] = {nullptr, s.extents};
+    c.parameters[i] = {nullptr, s.extents};
+    if (s.parameter_offset < 0) {
+      c.in[i] = as_stored(id);
+    } else if (mode_ != graph_mode::plan) {
+      if (s.rounded) {
+        c.in[i] = {static_cast<const A*>(memory(rounded_weights_)) + s.parameter_offset, s.extents};
+      } else {
+        c.parameters[i] = full(id);
+      }
+    }
+  }
+  // A node's operation.
+  template <class Op>
+  [[nodiscard]] static std::remove_const_t<Op> stored(const std::byte* bytes) {
+    std::remove_const_t<Op> copy;
+    std::memcpy(static_cast<void*>(&copy), bytes, sizeof(Op));
+    return copy;
+  }
+
+  // Room for copies of what one operation touches and is not stored as it reads it; gone at the end of the scope.
   class copies {
    public:
     explicit copies(graph& g) : graph_(g) {}
@@ -393,9 +500,10 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
         graph_.places_.give(taken_[count_]);
       }
     }
-    [[nodiscard]] view<T, D> take(const shape& s) {
-      taken_[count_] = graph_.places_.take(s.size() * static_cast<std::int64_t>(sizeof(T)));
-      return graph_.full(taken_[count_++], s);
+    template <class U>
+    [[nodiscard]] view<U, D> take(const shape& s) {
+      taken_[count_] = graph_.places_.take(s.size() * static_cast<std::int64_t>(sizeof(U)));
+      return {static_cast<U*>(graph_.memory(taken_[count_++])), s};
     }
 
    private:
@@ -408,10 +516,10 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
     const slot& s = at(id);
     if constexpr (mixed) {
       if (s.narrow || s.rounded) {
-        const view<T, D> copy = in_full.take(s.extents);
+        const view<T, D> copy = in_full.template take<T>(s.extents);
         if (mode_ == graph_mode::plan) return copy;
         if (s.narrow) {
-          convert(device_, view<const A, D>(static_cast<const A*>(place(s)), s.extents), copy);
+          convert(device_, as_stored(id), copy);
         } else {
           round_to<A>(device_, view<const T, D>(static_cast<const T*>(place(s)), s.extents), copy);
         }
@@ -458,6 +566,9 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
     return n;
   }
   void differentiate(const node& n) {
+    if constexpr (narrow_device) {
+      if (n.run_narrow != nullptr) return differentiate_narrow(n);
+    }
     op_context<T, D> c;
     copies in_full(*this);
     for (int k = 0; k < n.operands; ++k) prepare(n, k, c, in_full);
@@ -475,6 +586,21 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
         if (const slot& s = at(n.in[static_cast<std::size_t>(k)]); s.narrow && c.wants(k))
           write_narrow(s.gradient_place, c.gradient[static_cast<std::size_t>(k)]);
     }
+    end(n);
+  }
+  void differentiate_narrow(const node& n) requires narrow_device {
+    op_context<T, D, A> c;
+    copies made(*this);
+    for (int k = 0; k < n.operands; ++k) prepare_narrow(n, static_cast<std::size_t>(k), c, made);
+    const slot& out = at(n.out);
+    c.out_gradient = narrow(out.gradient_place, out.extents);
+    if (n.saves & (1u << 31)) c.out = narrow(out.place, out.extents);
+    if (n.saved >= 0) c.saved = full(n.saved);
+    if (mode_ != graph_mode::plan) n.run_narrow(n.op, device_, c);
+    end(n);
+  }
+  void end(const node& n) {
+    slot& out = at(n.out);
     plan_.backward_flop += n.backward_flop;
     if (out.gradient_place >= 0) places_.give(std::exchange(out.gradient_place, -1));
   }
@@ -485,24 +611,60 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
   [[nodiscard]] view<T, D> needed(const node& n, std::size_t i, copies& in_full) {
     const slot& s = at(n.in[i]);
     if (!(n.remakes & (1u << i)) || s.place >= 0) return read(n.in[i], in_full);
-    const view<T, D> made = in_full.take(s.extents);
+    const view<T, D> made = in_full.template take<T>(s.extents);
     const node& maker = nodes_[static_cast<std::size_t>(s.maker)];
+    if constexpr (narrow_device) {
+      if (maker.make_narrow != nullptr) {
+        copies here(*this);
+        const view<A, D> as_kept = here.template take<A>(s.extents);
+        make_narrow(maker, as_kept);
+        if (mode_ != graph_mode::plan) convert(device_, view<const A, D>(as_kept), made);
+        return made;
+      }
+    }
+    make(maker, made);
+    if constexpr (mixed) {
+      if (s.narrow && mode_ != graph_mode::plan) round_to<A>(device_, made);
+    }
+    return made;
+  }
+  // The same as it would be stored.
+  [[nodiscard]] view<const A, D> needed_narrow(const node& n, std::size_t i, copies& made) requires narrow_device {
+    const slot& s = at(n.in[i]);
+    if (!(n.remakes & (1u << i)) || s.place >= 0) return as_stored(n.in[i]);
+    const view<A, D> result = made.template take<A>(s.extents);
+    const node& maker = nodes_[static_cast<std::size_t>(s.maker)];
+    if (maker.make_narrow != nullptr) {
+      make_narrow(maker, result);
+    } else {
+      copies here(*this);
+      const view<T, D> wide = here.template take<T>(s.extents);
+      make(maker, wide);
+      if (mode_ != graph_mode::plan) convert(device_, view<const T, D>(wide), result);
+    }
+    return result;
+  }
+  void make(const node& maker, const view<T, D>& result) {
     copies operands(*this);
     op_context<T, D> c;
     for (std::size_t k = 0; k < static_cast<std::size_t>(maker.operands); ++k) c.in[k] = needed(maker, k, operands);
-    c.out = made;
-    if (mode_ != graph_mode::plan) {
-      maker.make(maker.op, device_, c);
-      if constexpr (mixed) {
-        if (s.narrow) round_to<A>(device_, made);
-      }
+    c.out = result;
+    if (mode_ != graph_mode::plan) maker.make(maker.op, device_, c);
+  }
+  void make_narrow(const node& maker, const view<A, D>& result) requires narrow_device {
+    copies operands(*this);
+    op_context<T, D, A> c;
+    for (std::size_t k = 0; k < static_cast<std::size_t>(maker.operands); ++k) {
+      set_stored(maker.in[k], k, c);
+      if (at(maker.in[k]).parameter_offset < 0) c.in[k] = needed_narrow(maker, k, operands);
     }
-    return made;
+    c.out = result;
+    if (mode_ != graph_mode::plan) maker.make_narrow(maker.op, device_, c);
   }
   [[nodiscard]] view<T, D> read_gradient(const slot& s, copies& in_full) const {
     if constexpr (mixed) {
       if (s.narrow) {
-        const view<T, D> copy = in_full.take(s.extents);
+        const view<T, D> copy = in_full.template take<T>(s.extents);
         if (mode_ != graph_mode::plan) convert(device_, view<const A, D>(narrow(s.gradient_place, s.extents)), copy);
         return copy;
       }
@@ -539,15 +701,37 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
     if (c.accumulate[i]) {
       c.gradient[i] = read_gradient(s, in_full);
     } else {
-      c.gradient[i] = s.narrow ? in_full.take(s.extents) : full(s.gradient_place, s.extents);
+      c.gradient[i] = s.narrow ? in_full.template take<T>(s.extents) : full(s.gradient_place, s.extents);
     }
+  }
+
+  void prepare_narrow(const node& n, std::size_t i, op_context<T, D, A>& c, copies& made) requires narrow_device {
+    slot& s = at(n.in[i]);
+    set_stored(n.in[i], i, c);
+    if (s.parameter_offset < 0) {
+      c.in[i] = {nullptr, s.extents};
+      if (n.saves & (1u << i)) c.in[i] = needed_narrow(n, i, made);
+    }
+    if (!s.wants_gradient) return;
+    c.accumulate[i] = s.parameter_offset >= 0 || s.has_gradient;
+    if (s.parameter_offset >= 0) {
+      if (mode_ != graph_mode::plan)
+        c.parameter_gradients[i] = {parameter_gradient_.data() + s.parameter_offset, s.extents};
+      return;
+    }
+    if (!s.has_gradient) {
+      s.gradient_place = places_.take(bytes_of(s));
+      s.has_gradient = true;
+    }
+    c.gradient[i] = narrow(s.gradient_place, s.extents);
   }
 
   D device_{};
   graph_mode mode_ = graph_mode::plan;
   bool recording_ = false, differentiated_ = false;
-  bool keeping_ = false;  // false also while a block that will be recomputed runs forward
-  int block_begin_ = 0;   // the first slot such a block may use
+  bool keeping_ = false;      // false also while a block that will be recomputed runs forward
+  int block_begin_ = 0;       // the first slot such a block may use
+  int rounded_weights_ = -1;  // of places_: all parameters as A, or -1
   const parameter_layout* layout_ = nullptr;
   view<const T, D> weights_;
   view<T, D> parameter_gradient_;

@@ -17,6 +17,7 @@ struct group_norm_op {
   double epsilon = 1e-5;    ///< added to the variance
   /// x and weight, and what else SiLU's input depends on: it is computed again.
   static constexpr unsigned saves = with_scale_shift ? 0b1111 : with_silu ? 0b0111 : 0b0011;
+  static constexpr unsigned parameters = 0b0110;  ///< weight and bias
   static constexpr bool remade = true;  ///< the convolution behind it needs it; it takes a third of a U-Net's memory
 
   /// x's shape.
@@ -44,14 +45,15 @@ struct group_norm_op {
   /// One pass for the statistics, one for the result.
   template <class D, class C>
   void forward(const D& dev, C& c) const {
-    group_norm_forward(dev, c.in[0], c.in[1].data(), c.in[2].data(), scale_shift(c), groups, epsilon, with_silu, c.out,
-                       c.saved.data());
+    group_norm_forward(dev, c.in[0], c.parameter(1).data(), c.parameter(2).data(), scale_shift(c), groups, epsilon,
+                       with_silu, c.out, c.saved.data());
   }
   /// One pass for the sums per channel, one for x's gradient.
   template <class D, class C>
   void backward(const D& dev, C& c) const {
-    group_norm_backward(dev, c.in[0], c.in[1].data(), c.in[2].data(), scale_shift(c), groups, with_silu, c.saved.data(),
-                        c.out_gradient, c.gradient, c.accumulate);
+    group_norm_backward(dev, c.in[0], c.parameter(1).data(), c.parameter(2).data(), scale_shift(c), groups, with_silu,
+                        c.saved.data(), c.out_gradient, c.gradient[0], c.parameter_gradient(1).data(),
+                        c.parameter_gradient(2).data(), c.gradient[3], c.accumulate);
   }
 
  private:

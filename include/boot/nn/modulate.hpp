@@ -23,7 +23,8 @@ inline void require_modulation(const char* what, const char* name, const shape& 
 /// y = x (1 + scale) + shift (Perez et al. 2018; the form of DiT, Peebles and Xie 2023). Operands: x [batch, ..., c],
 /// scale and shift [batch or 1, c].
 struct modulate_op {
-  static constexpr unsigned saves = 0b011;  ///< x and scale
+  static constexpr unsigned saves = 0b011;   ///< x and scale
+  static constexpr unsigned parameters = 0;  ///< none
   /// x's shape.
   [[nodiscard]] shape result(const shape& x, const shape& scale, const shape& shift) const {
     detail::require_modulation("modulation", "scale", x, scale);
@@ -50,7 +51,8 @@ struct modulate_op {
 /// y = x + gate h: a branch whose share each channel of each sample decides, none at first where the gate starts at
 /// zero. Operands: x and h [batch, ..., c], gate [batch or 1, c].
 struct gate_add_op {
-  static constexpr unsigned saves = 0b110;  ///< h and gate
+  static constexpr unsigned saves = 0b110;   ///< h and gate
+  static constexpr unsigned parameters = 0;  ///< none
   /// x's shape.
   [[nodiscard]] shape result(const shape& x, const shape& h, const shape& gate) const {
     require(x == h, "boot: a gate cannot add shape {} to shape {}; they must be equal", to_string(h), to_string(x));
@@ -75,6 +77,7 @@ struct gate_add_op {
 struct normalise_op {
   double epsilon = 1e-6;                           ///< added to the variance
   static constexpr unsigned saves = saves_result;  ///< the result, which a modulation after it keeps anyway
+  static constexpr unsigned parameters = 0;        ///< none
   /// x's shape.
   [[nodiscard]] shape result(const shape& x) const {
     require(x.rank() >= 1 && x[-1] > 0,
@@ -99,8 +102,9 @@ struct normalise_op {
 
 /// Channels [first, first + count) of x [..., n].
 struct take_channels_op {
-  std::int64_t first, count;            ///< which
-  static constexpr unsigned saves = 0;  ///< nothing
+  std::int64_t first, count;                 ///< which
+  static constexpr unsigned saves = 0;       ///< nothing
+  static constexpr unsigned parameters = 0;  ///< none
   /// [..., count].
   [[nodiscard]] shape result(const shape& x) const {
     require(x.rank() >= 1 && first >= 0 && count > 0 && first + count <= x[-1],

@@ -16,7 +16,8 @@ inline constexpr unsigned saves_result = 1u << 31;
 /// y = x weight^T + bias over the last dimension. Operands: x [..., in], weight [out, in], bias [out] (optional).
 template <bool with_bias>
 struct linear_op {
-  static constexpr unsigned saves = 0b011;  ///< x and weight
+  static constexpr unsigned saves = 0b011;                           ///< x and weight
+  static constexpr unsigned parameters = with_bias ? 0b110 : 0b010;  ///< weight and bias
   /// [..., out].
   [[nodiscard]] shape result(const shape& x, const shape& weight, const shape& = {}) const {
     require(x.rank() >= 1 && x[-1] == weight[1],
@@ -34,21 +35,23 @@ struct linear_op {
   /// One matrix product.
   template <class D, class C>
   void forward(const D& dev, C& c) const {
-    linear_forward(dev, c.in[0], c.in[1], with_bias ? c.in[2].data() : nullptr, c.out);
+    linear_forward(dev, c.in[0], c.in[1], with_bias ? c.parameter(2).data() : nullptr, c.out);
   }
   /// Up to two matrix products and a column sum.
   template <class D, class C>
   void backward(const D& dev, C& c) const {
     if (c.wants(0)) linear_input_gradient(dev, c.out_gradient, c.in[1], c.gradient[0], c.accumulate[0]);
-    if (c.wants(1)) linear_weight_gradient(dev, c.out_gradient, c.in[0], c.gradient[1], c.accumulate[1]);
+    if (c.wants(1)) linear_weight_gradient(dev, c.out_gradient, c.in[0], c.parameter_gradient(1), c.accumulate[1]);
     if constexpr (with_bias)
-      if (c.wants(2)) column_sums(dev, c.out_gradient, c.gradient[2].size(), c.gradient[2].data(), c.accumulate[2]);
+      if (const auto& to = c.parameter_gradient(2); c.wants(2))
+        column_sums(dev, c.out_gradient, to.size(), to.data(), c.accumulate[2]);
   }
 };
 
 /// y = x sigmoid(x).
 struct silu_op {
-  static constexpr unsigned saves = 1;  ///< x
+  static constexpr unsigned saves = 1;       ///< x
+  static constexpr unsigned parameters = 0;  ///< none
   /// The operand's.
   [[nodiscard]] shape result(const shape& x) const { return x; }
   /// Element by element.
@@ -65,7 +68,8 @@ struct silu_op {
 
 /// y = a + b. b has a's shape, or a batch of one that is added to every sample.
 struct add_op {
-  static constexpr unsigned saves = 0;  ///< nothing
+  static constexpr unsigned saves = 0;       ///< nothing
+  static constexpr unsigned parameters = 0;  ///< none
   /// a's shape.
   [[nodiscard]] shape result(const shape& a, const shape& b) const {
     require(a == b || (b.batch() == 1 && a == b.with_batch(a.batch())),
@@ -93,7 +97,8 @@ struct add_op {
 
 /// Joins a and b along the last dimension; all others must agree.
 struct concat_op {
-  static constexpr unsigned saves = 0;  ///< nothing
+  static constexpr unsigned saves = 0;       ///< nothing
+  static constexpr unsigned parameters = 0;  ///< none
   /// The last dimension is the sum.
   [[nodiscard]] shape result(const shape& a, const shape& b) const {
     bool fits = a.rank() == b.rank() && a.rank() > 0;
@@ -125,8 +130,9 @@ struct concat_op {
 
 /// Layer norm over the last dimension (Ba et al. 2016). Operands: x, weight, bias.
 struct layer_norm_op {
-  double epsilon = 1e-5;                    ///< added to the variance
-  static constexpr unsigned saves = 0b011;  ///< x and weight
+  double epsilon = 1e-5;                         ///< added to the variance
+  static constexpr unsigned saves = 0b011;       ///< x and weight
+  static constexpr unsigned parameters = 0b110;  ///< weight and bias
   /// x's shape.
   [[nodiscard]] shape result(const shape& x, const shape& weight, const shape&) const {
     require(x.rank() >= 1 && x[-1] == weight.size(),
@@ -141,15 +147,17 @@ struct layer_norm_op {
   /// Two passes over a row.
   template <class D, class C>
   void forward(const D& dev, C& c) const {
-    layer_norm_forward(dev, c.in[0], c.in[1].data(), c.in[2].data(), epsilon, c.out, c.saved.data(), c.in[1].size());
+    layer_norm_forward(dev, c.in[0], c.parameter(1).data(), c.parameter(2).data(), epsilon, c.out, c.saved.data(),
+                       c.parameter(1).size());
   }
   /// Two passes over a row.
   template <class D, class C>
   void backward(const D& dev, C& c) const {
-    for (const std::size_t i : {std::size_t{1}, std::size_t{2}})
-      if (c.wants(static_cast<int>(i)) && !c.accumulate[i]) fill_zero(dev, c.gradient[i]);
-    layer_norm_backward(dev, c.in[0], c.in[1].data(), c.saved.data(), c.out_gradient, c.gradient[0], c.accumulate[0],
-                        c.gradient[1].data(), c.gradient[2].data(), c.in[1].size());
+    for (const int i : {1, 2})
+      if (c.wants(i) && !c.accumulate[static_cast<std::size_t>(i)]) fill_zero(dev, c.parameter_gradient(i));
+    layer_norm_backward(dev, c.in[0], c.parameter(1).data(), c.saved.data(), c.out_gradient, c.gradient[0],
+                        c.accumulate[0], c.parameter_gradient(1).data(), c.parameter_gradient(2).data(),
+                        c.parameter(1).size());
   }
 };
 

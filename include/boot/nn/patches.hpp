@@ -11,8 +11,9 @@ namespace boot::inline v0 {
 /// Cuts images [batch, height, width, c] into patches [batch, height / size, width / size, size size c], each row by
 /// row with channels last: the order of a convolution's weight [out, size, size, c]. No numbers are computed.
 struct to_patches_op {
-  std::int64_t size;                    ///< pixels along a patch's edge
-  static constexpr unsigned saves = 0;  ///< nothing
+  std::int64_t size;                         ///< pixels along a patch's edge
+  static constexpr unsigned saves = 0;       ///< nothing
+  static constexpr unsigned parameters = 0;  ///< none
   /// [batch, height / size, width / size, size size c].
   [[nodiscard]] shape result(const shape& x) const {
     require(x.rank() == 4 && size > 0 && x.sample_size() > 0 && x[1] % size == 0 && x[2] % size == 0,
@@ -35,8 +36,9 @@ struct to_patches_op {
 
 /// The inverse: patches [batch, rows, columns, size size c] to images [batch, rows size, columns size, c].
 struct from_patches_op {
-  std::int64_t size;                    ///< pixels along a patch's edge
-  static constexpr unsigned saves = 0;  ///< nothing
+  std::int64_t size;                         ///< pixels along a patch's edge
+  static constexpr unsigned saves = 0;       ///< nothing
+  static constexpr unsigned parameters = 0;  ///< none
   /// [batch, rows size, columns size, c].
   [[nodiscard]] shape result(const shape& x) const {
     require(x.rank() == 4 && size > 0 && x.sample_size() > 0 && x[3] % (size * size) == 0,
@@ -61,8 +63,9 @@ struct from_patches_op {
 /// first half, those of the row in its second (diffusers' order, which He et al. 2022 began); frequency i of width / 4
 /// is 10000^(-4 i / width), and token (i, j) stands at row i base / rows and column j base / columns.
 struct add_positions_op {
-  double base;                          ///< length of either axis, in steps
-  static constexpr unsigned saves = 0;  ///< nothing
+  double base;                               ///< length of either axis, in steps
+  static constexpr unsigned saves = 0;       ///< nothing
+  static constexpr unsigned parameters = 0;  ///< none
   /// x's shape.
   [[nodiscard]] shape result(const shape& x) const {
     require(x.rank() == 4 && x.sample_size() > 0 && x[3] % 4 == 0 && base > 0,

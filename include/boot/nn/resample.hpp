@@ -8,8 +8,9 @@ namespace boot::inline v0 {
 
 /// Every pixel becomes 2 x 2. Operand: x [batch, height, width, channels].
 struct upsample_nearest_op {
-  static constexpr unsigned saves = 1;  ///< x, a quarter of the result
-  static constexpr bool remade = true;  ///< the convolution behind it needs it
+  static constexpr unsigned saves = 1;       ///< x, a quarter of the result
+  static constexpr unsigned parameters = 0;  ///< none
+  static constexpr bool remade = true;       ///< the convolution behind it needs it
   /// [batch, 2 height, 2 width, channels].
   [[nodiscard]] shape result(const shape& x) const {
     require(x.rank() == 4 && x[1] > 0 && x[2] > 0 && x[3] > 0,
@@ -32,7 +33,8 @@ struct upsample_nearest_op {
 
 /// Averages of 2 x 2 pixels. Operand: x [batch, height, width, channels], height and width even.
 struct average_pool_op {
-  static constexpr unsigned saves = 0;  ///< nothing
+  static constexpr unsigned saves = 0;       ///< nothing
+  static constexpr unsigned parameters = 0;  ///< none
   /// [batch, height / 2, width / 2, channels].
   [[nodiscard]] shape result(const shape& x) const {
     require(

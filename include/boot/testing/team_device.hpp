@@ -22,7 +22,8 @@ namespace boot::inline v0 {
 /// Host memory that counts as a device's own: views of boot::cpu do not convert. Models Device and TeamDevice. It lies in
 /// namespace boot, as boot::cuda does: the operations of a graph find their functions by the device's namespace.
 struct team_device {
-  using device_category = team_device;  ///< names itself, see boot::Device
+  using device_category = team_device;         ///< names itself, see boot::Device
+  static constexpr bool computes_bf16 = true;  ///< the operations of a graph take views of bf16 here
 
   /// Memory, filled with NaN patterns.
   [[nodiscard]] void* allocate(std::size_t bytes) const {

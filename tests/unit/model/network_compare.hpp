@@ -39,9 +39,9 @@ struct network_numbers {
 };
 
 /// Prediction for two samples and the gradient of a fixed slope; parameters are drawn anew, so that no path is zero.
-template <class T, class Network, class D>
+template <class T, class A = T, class Network, class D>
 network_numbers<T> run_network(const D& dev, const Network& network, const std::vector<std::int32_t>& labels) {
-  network_model<Network, D, T> m(dev, Network(network), {}, 7);
+  network_model<Network, D, T, A> m(dev, Network(network), {}, 7);
   const shape s = m.sample_shape().batched(2);
   std::vector<T> v(static_cast<std::size_t>(m.parameters().values().size()));
   for (std::size_t i = 0; i < v.size(); ++i)
@@ -75,6 +75,21 @@ void check_network(const D& dev, const Network& network, const std::vector<std::
   const auto found = run_network<float>(dev, network, labels);
   CHECK(relative_distance(found.y, wanted.y) < 5e-6);
   CHECK(relative_distance(found.gradient, wanted.gradient) < 2e-5);
+}
+
+/// Activations in bf16: no further from float64 than boot::cpu's, which computes on copies in float, but for the
+/// roundings of gradients that are added up and of attention's scores.
+template <class Network, class D>
+void check_mixed_network(const D& dev, const Network& network, const std::vector<std::int32_t>& labels) {
+  const auto wanted = run_network<double>(cpu{}, network, labels);
+  const auto copied = run_network<float, bf16>(cpu{}, network, labels);
+  const auto found = run_network<float, bf16>(dev, network, labels);
+  const double y = relative_distance(copied.y, wanted.y),
+               gradient = relative_distance(copied.gradient, wanted.gradient);
+  CAPTURE(y, gradient);
+  CHECK(y > 1e-4);  // it is bf16
+  CHECK(relative_distance(found.y, wanted.y) < 1.5 * y);
+  CHECK(relative_distance(found.gradient, wanted.gradient) < 1.5 * gradient);
 }
 
 inline dit compare_dit() {

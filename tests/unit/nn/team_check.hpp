@@ -66,6 +66,14 @@ void check_team(const F& f, const std::array<team_operand, N>& operands, double 
   CHECK(worst <= tolerance);
 }
 
+/// The numbers of v as operations keep parameters: in the type they are computed in.
+template <class T, class D>
+boot::tensor<boot::compute_type<T>, D> in_full(const D& dev, const boot::view<T, D>& v) {
+  std::vector<boot::compute_type<T>> wide;
+  for (const T x : boot::to_host(dev, boot::view<const T, D>(v))) wide.push_back(static_cast<boot::compute_type<T>>(x));
+  return boot::tensor_of<boot::compute_type<T>>(dev, std::span<const boot::compute_type<T>>(wide), v.extents());
+}
+
 /// A view to be read.
 template <class T, class D>
 boot::view<const T, D> reading(const boot::view<T, D>& v) {

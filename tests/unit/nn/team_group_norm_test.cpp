@@ -10,6 +10,7 @@
 
 namespace {
 
+using boot_test::in_full;
 using boot_test::reading;
 using boot_test::team_operand;
 
@@ -37,9 +38,10 @@ TEST_CASE("Teams: group norm with SiLU, with scale and shift, and far from zero"
   const team_operand x{c.x, 1, offset}, w{{channels}, 0.2, 1}, y{c.x, 1, 0, true};
   const team_operand s{{scaled == 1 ? 1 : c.x.batch(), 2 * channels}, 0.3};
   const auto forward = [=](const auto& dev, const auto& v) {
-    boot::group_norm_forward(dev, reading(v[0]), reading(v[1]).data(), reading(v[2]).data(),
-                             part(reading(v[3]), scaled != 0), c.groups, 1e-5, silu, v[4],
-                             static_cast<decltype(v[4].data())>(nullptr));
+    using T = typename std::remove_cvref_t<decltype(v[0])>::value_type;
+    const auto weight = in_full(dev, v[1]), bias = in_full(dev, v[2]);
+    boot::group_norm_forward(dev, reading(v[0]), weight.data(), bias.data(), part(reading(v[3]), scaled != 0), c.groups,
+                             1e-5, silu, v[4], static_cast<boot::compute_type<T>*>(nullptr));
   };
   const std::array all{x, w, w, s, y};
   boot_test::check_team<double>(forward, all, 1e-11);
@@ -60,21 +62,28 @@ TEST_CASE("Teams: gradients of group norm", "[nn][team]") {
     const auto backward = [=](const auto& dev, const auto& v) {
       using V = std::remove_cvref_t<decltype(v[0])>;
       using T = typename V::value_type;
-      boot::tensor<T, typename V::device_type> y(dev, c.x), saved(dev, {c.x.batch(), c.groups, 2});
+      using C = boot::compute_type<T>;
+      boot::tensor<T, typename V::device_type> y(dev, c.x);
+      boot::tensor<C, typename V::device_type> saved(dev, {c.x.batch(), c.groups, 2});
+      const auto weight = in_full(dev, v[1]), bias = in_full(dev, v[2]);
       const auto scale_shift = part(reading(v[3]), scaled != 0);
-      boot::group_norm_forward(dev, reading(v[0]), reading(v[1]).data(), reading(v[2]).data(), scale_shift, c.groups,
-                               1e-5, silu, y.get(), saved.data());
-      std::array<V, 4> gradient{};
+      boot::group_norm_forward(dev, reading(v[0]), weight.data(), bias.data(), scale_shift, c.groups, 1e-5, silu,
+                               y.get(), saved.data());
+      auto wide = in_full(dev, v[5]);
       std::array<bool, 4> add{};
-      gradient[which] = v[5];
       add[which] = accumulate;
-      boot::group_norm_backward(dev, reading(v[0]), reading(v[1]).data(), reading(v[2]).data(), scale_shift, c.groups,
-                                silu, std::as_const(saved).data(), reading(v[4]), gradient, add);
+      boot::group_norm_backward(dev, reading(v[0]), weight.data(), bias.data(), scale_shift, c.groups, silu,
+                                std::as_const(saved).data(), reading(v[4]), which == 0 ? v[5] : V{},
+                                which == 1 ? wide.data() : nullptr, which == 2 ? wide.data() : nullptr,
+                                which == 3 ? v[5] : V{}, add);
+      if (which == 1 || which == 2)
+        for (std::int64_t i = 0; i < wide.get().size(); ++i) boot::store(v[5].data()[i], wide.data()[i]);
     };
     const boot::shape to = which == 0 ? c.x : which == 3 ? s.extents : boot::shape{channels};
     const std::array all{team_operand{c.x}, w, w, s, team_operand{c.x}, team_operand{to, 1, 0, !accumulate}};
     INFO("gradient of operand " << which);
     boot_test::check_team<double>(backward, all, 1e-11);
     boot_test::check_team<float>(backward, all, 4e-6);
+    boot_test::check_team<boot::bf16>(backward, all, 0x1p-6);
   }
 }

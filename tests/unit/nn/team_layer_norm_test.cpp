@@ -19,9 +19,10 @@ void norm(std::int64_t rows, std::int64_t n, std::int64_t shift, bool accumulate
   using C = boot::compute_type<T>;
   CAPTURE(rows, n, shift, accumulate, sizeof(T));
   const boot::shape s{rows, n};
-  const team_array<T> x(s, 1, shift), w({n}, 2, shift), b({n}, 3, shift), dy(s, 4, shift);
-  team_array<T> y(s, 5, shift), dx(s, 6, shift), dw({n}, 7, shift), db({n}, 8, shift);
-  team_array<C> saved({rows, 2}, 9);
+  const team_array<T> x(s, 1, shift), dy(s, 4, shift);
+  const team_array<C> w({n}, 2, shift), b({n}, 3, shift);
+  team_array<T> y(s, 5, shift), dx(s, 6, shift);
+  team_array<C> dw({n}, 7, shift), db({n}, 8, shift), saved({rows, 2}, 9);
   y.poison(), saved.poison();
   if (!accumulate) dx.poison();
 
@@ -37,17 +38,17 @@ void norm(std::int64_t rows, std::int64_t n, std::int64_t shift, bool accumulate
   boot::layer_norm_backward(host, hx, w.host.data(), saved.host.data(), hdy, boot::testing::out(dx.host, s), accumulate,
                             dw.host.data(), db.host.data(), n);
   CHECK(dx.error() <= team_tolerance<T>(20));
-  CHECK(dw.error() <= team_tolerance<T>(20));
-  CHECK(db.error() <= team_tolerance<T>(20));
+  CHECK(dw.error() <= team_tolerance<C>(20));
+  CHECK(db.error() <= team_tolerance<C>(20));
 
   // Gradients nobody wants.
   const auto before = to_host(dev, db.in());
   boot::layer_norm_backward(dev, x.in(), w.in().data(), saved.in().data(), dy.in(), {}, false, dw.numbers.data(),
-                            static_cast<T*>(nullptr), n);
+                            static_cast<C*>(nullptr), n);
   boot::layer_norm_backward(host, hx, w.host.data(), saved.host.data(), hdy, {}, false, dw.host.data(),
                             static_cast<double*>(nullptr), n);
-  CHECK(dw.error() <= team_tolerance<T>(40));
-  CHECK(std::memcmp(before.data(), db.numbers.data(), before.size() * sizeof(T)) == 0);
+  CHECK(dw.error() <= team_tolerance<C>(40));
+  CHECK(std::memcmp(before.data(), db.numbers.data(), before.size() * sizeof(C)) == 0);
 }
 }  // namespace
 

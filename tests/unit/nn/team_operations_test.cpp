@@ -72,6 +72,13 @@ void by_rows(std::int64_t rows, std::int64_t n, std::int64_t shift, bool accumul
   boot::column_sums(dev, x.in(), n, sums.numbers.data(), accumulate);
   boot::column_sums(host, hx, n, sums.host.data(), accumulate);
   CHECK(sums.error() <= team_tolerance<T>(8));
+
+  // The same into an array of the type it is summed in: nothing is rounded but by the sum.
+  team_array<boot::compute_type<T>> full({n}, 7, shift);
+  if (!accumulate) full.poison();
+  boot::column_sums(dev, x.in(), n, full.numbers.data(), accumulate);
+  boot::column_sums(host, hx, n, full.host.data(), accumulate);
+  CHECK(full.error() <= team_tolerance<boot::compute_type<T>>(8));
 }
 }  // namespace
 

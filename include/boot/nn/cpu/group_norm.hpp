@@ -254,10 +254,9 @@ void group_norm_forward(const cpu& dev, const norm_problem<T>& p, double epsilon
       });
 }
 
-template <bool with_silu, class T, std::size_t operands>
+template <bool with_silu, class T>
 void group_norm_backward(const cpu& dev, const norm_problem<T>& p, const T* saved, const T* dy,
-                         const std::array<view<T, cpu>, operands>& gradient,
-                         const std::array<bool, operands>& accumulate) {
+                         const std::array<T*, 4>& gradient, const std::array<bool, 4>& accumulate) {
   const channel_slices& cut = p.cut;
   const std::int64_t channels = cut.channels, units = cut.units();
   // Sums of dz and dz (x - mean) per unit and channel, then per sample; five lines per sample.
@@ -272,7 +271,7 @@ void group_norm_backward(const cpu& dev, const norm_problem<T>& p, const T* save
   };
   parallel_for(cut.team(dev), cut.batch,
                [&](std::int64_t sample) { p.expand(sample, saved + 2 * sample * p.groups, line_of(sample)); });
-  T* const dx = gradient[0].data();
+  T* const dx = gradient[0];
   const bool keep = with_silu && dx != nullptr && !accumulate[0];  // SiLU's slope once where dx has room for dz
   norm_passes(
       dev, cut,
@@ -343,7 +342,7 @@ void group_norm_backward(const cpu& dev, const norm_problem<T>& p, const T* save
     if (to != nullptr) *to = static_cast<T>(add ? static_cast<double>(*to) + value : value);
   };
   const auto at = [&](std::size_t i, std::int64_t offset) {
-    return gradient[i].data() == nullptr ? nullptr : gradient[i].data() + offset;
+    return gradient[i] == nullptr ? nullptr : gradient[i] + offset;
   };
   parallel_chunks(cut.team(dev), channels, 64, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t c = first; c < last; ++c) {
@@ -388,13 +387,14 @@ void group_norm_forward(const cpu& dev, view<const T, cpu> x, const T* weight, c
   }
 }
 
-/// Gradients of x, weight, bias and scale_shift, in this order, each written or added to; an empty view is left out.
+/// Gradients of x, weight, bias and scale_shift, in this order, each written or added to; what has no data is left out.
 /// `bias` may be null where neither SiLU nor a scale was fused.
-template <ComputeScalar T, std::size_t operands>
+template <ComputeScalar T>
 void group_norm_backward(const cpu& dev, view<const T, cpu> x, const T* weight, const T* bias,
                          view<const T, cpu> scale_shift, std::int64_t groups, bool with_silu, const T* saved,
-                         view<const T, cpu> dy, const std::array<view<T, cpu>, operands>& gradient,
-                         const std::array<bool, operands>& accumulate) {
+                         view<const T, cpu> dy, view<T, cpu> dx, T* dweight, T* dbias, view<T, cpu> dscale_shift,
+                         const std::array<bool, 4>& accumulate) {
+  const std::array<T*, 4> gradient{dx.data(), dweight, dbias, dscale_shift.data()};
   const detail::norm_problem<T> problem(x, weight, bias, scale_shift, groups);
   if (with_silu) {
     detail::group_norm_backward<true>(dev, problem, saved, dy.data(), gradient, accumulate);

@@ -19,11 +19,13 @@ namespace detail {
 template <class T>
 struct norm_operands {
   using C = compute_type<T>;
-  const T *x, *weight, *bias, *scale_shift;
+  const T* x;
+  const C *weight, *bias;  // parameters are kept in full
+  const T* scale_shift;
   bool shared_scale;
   std::int64_t batch, pixels, channels, groups, group_width;
 
-  norm_operands(const shape& s, const T* from, const T* w, const T* b, const T* scale, bool shared, std::int64_t count)
+  norm_operands(const shape& s, const T* from, const C* w, const C* b, const T* scale, bool shared, std::int64_t count)
       : x(from),
         weight(w),
         bias(b),
@@ -41,7 +43,7 @@ struct norm_operands {
   [[nodiscard]] BOOT_HD C shift(std::int64_t sample, std::int64_t c) const {
     return scale_shift == nullptr ? C{0} : static_cast<C>(row(sample)[channels + c]);
   }
-  [[nodiscard]] BOOT_HD C offset(std::int64_t c) const { return bias == nullptr ? C{0} : static_cast<C>(bias[c]); }
+  [[nodiscard]] BOOT_HD C offset(std::int64_t c) const { return bias == nullptr ? C{0} : bias[c]; }
   /// The group of channel c of a sample, among those of all samples.
   [[nodiscard]] BOOT_HD std::int64_t group_of(std::int64_t sample, std::int64_t c) const {
     return sample * groups + short_quotient(c, group_width);
@@ -115,7 +117,7 @@ struct norm_finish_body {
   std::int64_t all, groups, channels, rows, per_slice, slices;  // all: samples x groups
   const C* partial;
   C epsilon;
-  T* saved;
+  C* saved;
 
   template <class Team>
   BOOT_HD void operator()(const Team& team) const {
@@ -144,8 +146,8 @@ struct norm_finish_body {
       }
       square = warp_sum(team, square) * share + epsilon;
       if (at >= all || team.rank() % Team::warp != 0) continue;
-      store(saved[2 * at], mean);
-      store(saved[2 * at + 1], math::quotient(C{1}, math::sqrt(square)));
+      saved[2 * at] = mean;
+      saved[2 * at + 1] = math::quotient(C{1}, math::sqrt(square));
     }
   }
 
@@ -162,16 +164,16 @@ struct norm_columns {
   C mean[width], slope[width], offset[width];
 
   template <class T>
-  BOOT_HD norm_columns(const norm_operands<T>& p, const T* saved, std::int64_t sample, std::int64_t column, int count) {
+  BOOT_HD norm_columns(const norm_operands<T>& p, const C* saved, std::int64_t sample, std::int64_t column, int count) {
     BOOT_UNROLL
     for (int k = 0; k < width; ++k) {
       mean[k] = slope[k] = offset[k] = C{0};
       if (k >= count) continue;
       const std::int64_t c = column + k;
-      const T* const s = saved + 2 * p.group_of(sample, c);
+      const C* const s = saved + 2 * p.group_of(sample, c);
       const C factor = p.factor(sample, c);
-      mean[k] = static_cast<C>(s[0]);
-      slope[k] = static_cast<C>(s[1]) * static_cast<C>(p.weight[c]) * factor;
+      mean[k] = s[0];
+      slope[k] = s[1] * p.weight[c] * factor;
       offset[k] = math::fma(p.offset(c), factor, p.shift(sample, c));
     }
   }
@@ -190,7 +192,7 @@ struct norm_apply_body {
   static constexpr int width = group_size<T>();
   row_tiles<width> cut;
   norm_operands<T> p;
-  const T* saved;
+  const C* saved;
   T* y;
 
   template <class Team>
@@ -223,7 +225,8 @@ struct norm_gradient_sums_body {
   static constexpr launch_tuning tuning{256, sizeof(T) == 2 ? 2 : 4};
   row_tiles<width> cut;
   norm_operands<T> p;
-  const T *saved, *dy;
+  const C* saved;
+  const T* dy;
   C* partial;
 
   template <class Team>
@@ -255,7 +258,7 @@ struct norm_gradient_sums_body {
     for (int k = 0; k < width; ++k) {
       if (k >= at.count) break;
       to[k] = sum[k];
-      to[n + k] = along[k] * static_cast<C>(saved[2 * p.group_of(team.sample(), at.column + k) + 1]);
+      to[n + k] = along[k] * saved[2 * p.group_of(team.sample(), at.column + k) + 1];
     }
   }
 };
@@ -266,8 +269,7 @@ template <class T>
 struct norm_group_means_body {
   using C = compute_type<T>;
   norm_operands<T> p;
-  const T* saved;
-  const C* sums;
+  const C *saved, *sums;
   C* means;
 
   template <class Team>
@@ -283,11 +285,11 @@ struct norm_group_means_body {
       C sum = 0, along = 0;
       for (std::int64_t k = team.rank() % Team::warp; k < end; k += Team::warp) {
         const std::int64_t c = first + k;
-        const C slope = static_cast<C>(p.weight[c]) * p.factor(sample, c);
+        const C slope = p.weight[c] * p.factor(sample, c);
         sum = math::fma(slope, sums[sample * 2 * p.channels + c], sum);
         along = math::fma(slope, sums[(sample * 2 + 1) * p.channels + c], along);
       }
-      const C scale = static_cast<C>(saved[2 * own + 1]) * share;
+      const C scale = saved[2 * own + 1] * share;
       sum = warp_sum(team, sum) * scale;
       along = warp_sum(team, along) * scale;
       if (at >= all || team.rank() % Team::warp != 0) continue;
@@ -305,7 +307,8 @@ struct norm_input_gradient_body {
   static constexpr launch_tuning tuning{256, sizeof(T) == 2 ? 2 : 4};
   row_tiles<width> cut;
   norm_operands<T> p;
-  const T *saved, *dy;
+  const C* saved;
+  const T* dy;
   const C* means;
   T* dx;
 
@@ -323,7 +326,7 @@ struct norm_input_gradient_body {
       if (k >= at.count) break;
       const std::int64_t group = p.group_of(team.sample(), at.column + k);
       level[k] = means[2 * group];
-      tilt[k] = means[2 * group + 1] * static_cast<C>(saved[2 * group + 1]);
+      tilt[k] = means[2 * group + 1] * saved[2 * group + 1];
     }
     BOOT_NO_UNROLL
     for (std::int64_t r = at.row; r < at.end; r += at.step) {
@@ -351,7 +354,8 @@ struct norm_parameters_body {
   row_tiles<1> cut;  // of [batch, channels]
   norm_operands<T> p;
   const C* sums;
-  T *dweight, *dbias, *dscale_shift;
+  C *dweight, *dbias;
+  T* dscale_shift;
   bool add_weight, add_bias, add_scale_shift;
 
   template <class Team>
@@ -367,7 +371,7 @@ struct norm_parameters_body {
         weight[0] = math::fma(along, factor, weight[0]);
         bias[0] = math::fma(sum, factor, bias[0]);
         if (dscale_shift == nullptr) continue;
-        const C one = math::fma(along, static_cast<C>(p.weight[c]), sum * p.offset(c));
+        const C one = math::fma(along, p.weight[c], sum * p.offset(c));
         scale[0] += one;
         shift[0] += sum;
         if (!p.shared_scale) {
@@ -389,12 +393,16 @@ struct norm_parameters_body {
   }
 
  private:
-  BOOT_HD static void put(T& to, C value, bool add) { store(to, add ? static_cast<C>(to) + value : value); }
+  template <class To>
+  BOOT_HD static void put(To& to, C value, bool add) {
+    store(to, add ? static_cast<C>(to) + value : value);
+  }
 };
 
 template <bool with_silu, class D, class T>
-void launch_norm_gradient(const D& dev, const norm_operands<T>& p, const T* saved, const T* dy,
-                          const std::array<T*, 4>& gradient, const std::array<bool, 4>& accumulate) {
+void launch_norm_gradient(const D& dev, const norm_operands<T>& p, const compute_type<T>* saved, const T* dy, T* dx,
+                          compute_type<T>* dweight, compute_type<T>* dbias, T* dscale_shift,
+                          const std::array<bool, 4>& accumulate) {
   using C = compute_type<T>;
   const auto sum_cut = p.sum_cut();
   const auto numbers = [&](std::int64_t n, int slot) {
@@ -407,24 +415,22 @@ void launch_norm_gradient(const D& dev, const norm_operands<T>& p, const T* save
     sums = numbers(p.batch * 2 * p.channels, 1);
     add_slices(dev, static_cast<const C*>(partial), p.batch, sum_cut.slices, 2 * p.channels, sums, false);
   }
-  if (gradient[0] != nullptr) {
+  if (dx != nullptr) {
     const auto cut = p.cut();
     C* const means = numbers(p.batch * 2 * p.groups, 2);
     launch(dev, norm_group_means_body<T>{p, saved, sums, means}, blocks_for(p.batch * p.groups, 8, 65536), 1);
     if (accumulate[0]) {
-      launch(dev, norm_input_gradient_body<with_silu, true, T>{cut, p, saved, dy, means, gradient[0]}, cut.blocks(),
-             p.batch);
+      launch(dev, norm_input_gradient_body<with_silu, true, T>{cut, p, saved, dy, means, dx}, cut.blocks(), p.batch);
     } else {
-      launch(dev, norm_input_gradient_body<with_silu, false, T>{cut, p, saved, dy, means, gradient[0]}, cut.blocks(),
-             p.batch);
+      launch(dev, norm_input_gradient_body<with_silu, false, T>{cut, p, saved, dy, means, dx}, cut.blocks(), p.batch);
     }
   }
-  if (gradient[1] == nullptr && gradient[2] == nullptr && gradient[3] == nullptr) return;
+  if (dweight == nullptr && dbias == nullptr && dscale_shift == nullptr) return;
   const row_tiles<1> cut(p.batch, p.channels, 1, 1);
-  launch(dev,
-         norm_parameters_body<T>{cut, p, sums, gradient[1], gradient[2], gradient[3], accumulate[1], accumulate[2],
-                                 accumulate[3]},
-         cut.blocks(), 1);
+  launch(
+      dev,
+      norm_parameters_body<T>{cut, p, sums, dweight, dbias, dscale_shift, accumulate[1], accumulate[2], accumulate[3]},
+      cut.blocks(), 1);
 }
 
 }  // namespace detail
@@ -434,8 +440,9 @@ void launch_norm_gradient(const D& dev, const norm_operands<T>& p, const T* save
 /// rstd of each sample and group, if not null. Statistics are merged from
 /// slices of channels, each with an origin of its own.
 template <TeamDevice D, StorageScalar T>
-void group_norm_forward(const D& dev, view<const T, D> x, const T* weight, const T* bias, view<const T, D> scale_shift,
-                        std::int64_t groups, double epsilon, bool with_silu, view<T, D> y, T* saved) {
+void group_norm_forward(const D& dev, view<const T, D> x, const compute_type<T>* weight, const compute_type<T>* bias,
+                        view<const T, D> scale_shift, std::int64_t groups, double epsilon, bool with_silu, view<T, D> y,
+                        compute_type<T>* saved) {
   using C = compute_type<T>;
   const detail::norm_operands<T> p(x.extents(), x.data(), weight, bias, scale_shift.data(), scale_shift.batch() == 1,
                                    groups);
@@ -443,7 +450,7 @@ void group_norm_forward(const D& dev, view<const T, D> x, const T* weight, const
   auto* const partial = static_cast<C*>(
       device_scratch(dev, static_cast<std::size_t>(p.batch * sum_cut.slices * 2 * p.channels) * sizeof(C), 0));
   if (saved == nullptr)
-    saved = static_cast<T*>(device_scratch(dev, static_cast<std::size_t>(2 * p.batch * groups) * sizeof(T), 1));
+    saved = static_cast<C*>(device_scratch(dev, static_cast<std::size_t>(2 * p.batch * groups) * sizeof(C), 1));
   launch(dev, detail::norm_statistics_body<T>{sum_cut, x.data(), partial}, sum_cut.blocks(), p.batch);
   launch(dev,
          detail::norm_finish_body<T>{p.batch * groups, groups, p.channels, p.pixels, sum_cut.per_slice, sum_cut.slices,
@@ -456,21 +463,21 @@ void group_norm_forward(const D& dev, view<const T, D> x, const T* weight, const
   }
 }
 
-/// Gradients of x, weight, bias and scale_shift, in this order, each written or added to; an empty view is left out.
+/// Gradients of x, weight, bias and scale_shift, in this order, each written or added to; what has no data is left out.
 /// `bias` may be null where neither SiLU nor a scale was fused.
-template <TeamDevice D, StorageScalar T, std::size_t operands>
-void group_norm_backward(const D& dev, view<const T, D> x, const T* weight, const T* bias, view<const T, D> scale_shift,
-                         std::int64_t groups, bool with_silu, const T* saved, view<const T, D> dy,
-                         const std::array<view<T, D>, operands>& gradient,
-                         const std::array<bool, operands>& accumulate) {
-  static_assert(operands == 4);
+template <TeamDevice D, StorageScalar T>
+void group_norm_backward(const D& dev, view<const T, D> x, const compute_type<T>* weight, const compute_type<T>* bias,
+                         view<const T, D> scale_shift, std::int64_t groups, bool with_silu,
+                         const compute_type<T>* saved, view<const T, D> dy, view<T, D> dx, compute_type<T>* dweight,
+                         compute_type<T>* dbias, view<T, D> dscale_shift, const std::array<bool, 4>& accumulate) {
   const detail::norm_operands<T> p(x.extents(), x.data(), weight, bias, scale_shift.data(), scale_shift.batch() == 1,
                                    groups);
-  const std::array<T*, 4> to{gradient[0].data(), gradient[1].data(), gradient[2].data(), gradient[3].data()};
   if (with_silu) {
-    detail::launch_norm_gradient<true>(dev, p, saved, dy.data(), to, accumulate);
+    detail::launch_norm_gradient<true>(dev, p, saved, dy.data(), dx.data(), dweight, dbias, dscale_shift.data(),
+                                       accumulate);
   } else {
-    detail::launch_norm_gradient<false>(dev, p, saved, dy.data(), to, accumulate);
+    detail::launch_norm_gradient<false>(dev, p, saved, dy.data(), dx.data(), dweight, dbias, dscale_shift.data(),
+                                        accumulate);
   }
 }
 

@@ -18,8 +18,8 @@ struct layer_norm_body {
   using C = compute_type<T>;
   static constexpr int width = group_size<T>();
   const T* x;
-  const T* weight;
-  const T* bias;
+  const C* weight;
+  const C* bias;
   C epsilon, reciprocal;  // 1 / n
   T* y;
   C* saved;
@@ -63,8 +63,7 @@ struct layer_norm_body {
         const auto b = load_again<width>(bias + i, aligned_weight && full, count);
         element_group<T, width> r;
         BOOT_UNROLL
-        for (int k = 0; k < width; ++k)
-          store(r.v[k], (static_cast<C>(v.v[k]) - mean) * rstd * static_cast<C>(w.v[k]) + static_cast<C>(b.v[k]));
+        for (int k = 0; k < width; ++k) store(r.v[k], (static_cast<C>(v.v[k]) - mean) * rstd * w.v[k] + b.v[k]);
         store_part<width>(y + row * n + i, r, aligned && full, count);
       }
       if (saved != nullptr && row < rows && team.rank() % Team::warp == 0) {
@@ -81,7 +80,7 @@ struct layer_norm_input_body {
   using C = compute_type<T>;
   static constexpr int width = group_size<T>();
   const T* x;
-  const T* weight;
+  const C* weight;
   const C* saved;
   const T* dy;
   T* dx;
@@ -108,7 +107,7 @@ struct layer_norm_input_body {
         const auto w = load_again<width>(weight + i, aligned_weight && full, count);
         BOOT_UNROLL
         for (int k = 0; k < width; ++k) {
-          const C gw = static_cast<C>(g.v[k]) * static_cast<C>(w.v[k]);
+          const C gw = static_cast<C>(g.v[k]) * w.v[k];
           sum += gw;
           along += gw * (static_cast<C>(v.v[k]) - mean) * rstd;
         }
@@ -125,7 +124,7 @@ struct layer_norm_input_body {
         if constexpr (accumulate) r = load_part<width>(static_cast<const T*>(dx) + row * n + i, aligned && full, count);
         BOOT_UNROLL
         for (int k = 0; k < width; ++k) {
-          const C gw = static_cast<C>(g.v[k]) * static_cast<C>(w.v[k]);
+          const C gw = static_cast<C>(g.v[k]) * w.v[k];
           const C value = rstd * (gw - sum - (static_cast<C>(v.v[k]) - mean) * rstd * along);
           store(r.v[k], accumulate ? static_cast<C>(r.v[k]) + value : value);
         }
@@ -184,8 +183,8 @@ struct layer_norm_weight_body {
 
 /// y = (x - mean) rstd weight + bias over rows of n elements; `saved` gets mean and rstd of each row, if not null.
 template <TeamDevice D, StorageScalar T>
-void layer_norm_forward(const D& dev, view<const T, D> x, const T* weight, const T* bias, double epsilon, view<T, D> y,
-                        compute_type<T>* saved, std::int64_t n) {
+void layer_norm_forward(const D& dev, view<const T, D> x, const compute_type<T>* weight, const compute_type<T>* bias,
+                        double epsilon, view<T, D> y, compute_type<T>* saved, std::int64_t n) {
   using C = compute_type<T>;
   const std::int64_t rows = n == 0 ? 0 : x.size() / n;
   if (rows == 0) return;
@@ -197,8 +196,9 @@ void layer_norm_forward(const D& dev, view<const T, D> x, const T* weight, const
 
 /// dx (+)= d layer_norm / dx, unless dx is null; dweight and dbias are added to where they are not null.
 template <TeamDevice D, StorageScalar T>
-void layer_norm_backward(const D& dev, view<const T, D> x, const T* weight, const compute_type<T>* saved,
-                         view<const T, D> dy, view<T, D> dx, bool accumulate, T* dweight, T* dbias, std::int64_t n) {
+void layer_norm_backward(const D& dev, view<const T, D> x, const compute_type<T>* weight, const compute_type<T>* saved,
+                         view<const T, D> dy, view<T, D> dx, bool accumulate, compute_type<T>* dweight,
+                         compute_type<T>* dbias, std::int64_t n) {
   using C = compute_type<T>;
   const std::int64_t rows = n == 0 ? 0 : dy.size() / n;
   if (rows == 0) return;

@@ -224,13 +224,13 @@ void add_slices(const D& dev, const C* partial, std::int64_t samples, std::int64
 }
 
 /// sums[sample, j] (+)= the sum over rows of x[sample, row, j], in two stages.
-template <TeamDevice D, class T>
-void sum_columns(const D& dev, const T* x, std::int64_t samples, std::int64_t rows, std::int64_t columns, T* sums,
+template <TeamDevice D, class T, class Out>
+void sum_columns(const D& dev, const T* x, std::int64_t samples, std::int64_t rows, std::int64_t columns, Out* sums,
                  bool accumulate) {
   using C = compute_type<T>;
   const auto cut = sum_tiles<T>(samples, rows, columns);
   if (cut.slices == 1) {
-    launch(dev, column_sum_body<T, T>{cut, x, sums, accumulate}, cut.blocks(), samples);
+    launch(dev, column_sum_body<T, Out>{cut, x, sums, accumulate}, cut.blocks(), samples);
     return;
   }
   const auto bytes = static_cast<std::size_t>(samples * cut.slices * columns) * sizeof(C);
@@ -280,8 +280,8 @@ void add_to(const D& dev, view<const T, D> x, view<T, D> y, bool accumulate) {
 }
 
 /// sums[j] (+)= sum over rows of x[row, j], in two stages of a fixed order.
-template <TeamDevice D, StorageScalar T>
-void column_sums(const D& dev, view<const T, D> x, std::int64_t columns, T* sums, bool accumulate) {
+template <TeamDevice D, StorageScalar T, StorageScalar Out>
+void column_sums(const D& dev, view<const T, D> x, std::int64_t columns, Out* sums, bool accumulate) {
   detail::sum_columns(dev, x.data(), 1, columns == 0 ? 0 : x.size() / columns, columns, sums, accumulate);
 }
 

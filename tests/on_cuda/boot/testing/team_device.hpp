@@ -17,7 +17,8 @@ namespace boot::inline v0 {
 
 /// Memory that host and GPU both reach. A call returns when the GPU is done with it.
 struct team_device {
-  using device_category = team_device;  ///< names itself, see boot::Device
+  using device_category = team_device;         ///< names itself, see boot::Device
+  static constexpr bool computes_bf16 = true;  ///< the operations of a graph take views of bf16 here
 
   /// Memory, filled with NaN patterns.
   [[nodiscard]] void* allocate(std::size_t bytes) const {

@@ -57,6 +57,9 @@ struct step_recording {
   bool leaves_out = false;             ///< they are
   std::size_t next_part = 0;           ///< of the known ones
   bool in_part = false;                ///< one is running
+  /// What is done at a part that cannot be captured, `call(work)`; null: the part is left out.
+  void (*cut)(void* cutter, void (*call)(const void* work), const void* work) = nullptr;
+  void* cutter = nullptr;  ///< handed to cut
 
   /// Takes numbers of a call into the signature.
   template <class... N>
@@ -87,11 +90,11 @@ struct step_recording {
 
 inline thread_local step_recording* current_recording = nullptr;
 
-/// Makes `recording` this thread's for a scope.
+/// Makes `recording` this thread's for a scope; null: calls run as they are written.
 class recording_scope {
  public:
-  explicit recording_scope(step_recording& recording) noexcept : before_(current_recording) {
-    current_recording = &recording;
+  explicit recording_scope(step_recording* recording) noexcept : before_(current_recording) {
+    current_recording = recording;
   }
   recording_scope(const recording_scope&) = delete;
   recording_scope& operator=(const recording_scope&) = delete;
@@ -145,6 +148,17 @@ bool quiet_part(const Work& work, N... argument) {
     r->quiet->loud = r->quiet->loud || r->sent_bytes != sent || r->read_bytes != read;
   }
   return true;
+}
+
+/// Runs a part of a step that cannot be captured, between two graphs of the captured step.
+template <class Work>
+void uncaptured_part(const Work& work) {
+  step_recording* const r = current_recording;
+  if (r == nullptr) return work();
+  r->note(8);
+  if (r->cut != nullptr)
+    r->cut(
+        r->cutter, [](const void* w) { (*static_cast<const Work*>(w))(); }, &work);
 }
 
 /// Where the device finds `bytes` bytes at `from` while a step is recorded, without a copy of its own; null otherwise.

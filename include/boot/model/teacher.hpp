@@ -45,7 +45,7 @@ concept has_sample_shape = requires(const M& m) {
 ///                                          outputs with and without the condition and the scale w of sample i: lets
 ///                                          the loss apply guidance in its own pass (see guided)
 ///   m.capturable() -> bool                 false: its device work cannot be part of a captured CUDA graph (it runs elsewhere,
-///                                          or waits for the device), so that whole steps are run as they are written
+///                                          or waits for the device), so it is called between two graphs of a step
 /// Must: give the same output for the same input.
 /// Shipped: gaussian, gaussian_mixture (exact), network_model (mlp and your own networks), guided.
 /// Write your own: docs/your_own_model.md.

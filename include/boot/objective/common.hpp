@@ -3,9 +3,11 @@
 #pragma once
 
 #include <boot/core/random.hpp>
+#include <boot/device/recording.hpp>
 #include <boot/kernel/op/bootstrap.hpp>
 #include <boot/kernel/op/signal_ode.hpp>
 #include <boot/model/student.hpp>
+#include <boot/model/teacher.hpp>
 #include <boot/objective/objective.hpp>
 #include <boot/tensor/workspace.hpp>
 
@@ -60,10 +62,20 @@ class teacher_call {
     conditional_ = out_c_.get(dev, x.extents());
     if constexpr (guided) {
       unconditional_ = out_n_.get(dev, x.extents());
-      teacher.predict_pair(dev, x, t, c, conditional_, unconditional_);
     } else {
       unconditional_ = conditional_;
-      teacher.predict(dev, x, t, c, conditional_);
+    }
+    const auto call = [&] {
+      if constexpr (guided) {
+        teacher.predict_pair(dev, x, t, c, conditional_, unconditional_);
+      } else {
+        teacher.predict(dev, x, t, c, conditional_);
+      }
+    };
+    if (capturable(teacher)) {
+      call();
+    } else {
+      detail::uncaptured_part(call);
     }
   }
   /// w of sample i; without guidance it does not matter.

@@ -85,8 +85,8 @@ struct run_result {
 /// On a device that captures (boot::cuda on a stream of its own) a step is run twice as it is written, then captured and
 /// replayed as one graph, with the same bits; the host prepares the numbers of later steps meanwhile (see step_replay).
 /// Losses reach logs and callbacks some steps later unless there are on_step() callbacks, which need every step at once.
-/// Not captured are objectives with begin_step() or visit_state(), teachers whose capturable() is false, and what a
-/// message names.
+/// A teacher whose capturable() is false is called between two graphs. Not captured are objectives with begin_step() or
+/// visit_state(), and what a message names.
 template <class O, class D>
 class distiller {
   static_assert(
@@ -393,9 +393,6 @@ class distiller {
   // Captures the next step where that may be and pays.
   bool captured() {
     if (!options_.capture || replay_off_ || plain_steps_ < 2 || !capture_support<D>::possible(dev_)) return false;
-    if constexpr (requires { objective_->teacher(); }) {
-      if (!capturable(objective_->teacher())) return false;
-    }
     if (captures_ >= 8 && replayed_ < 16 * captures_) {
       switch_replay_off("something allocates device memory every few steps, and each time a step is captured again");
       return false;

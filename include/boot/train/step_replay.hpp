@@ -27,6 +27,9 @@ namespace boot::inline v0 {
 /// counter; the host never waits for the device except to stay at most `run_ahead` steps ahead. What a step reads back
 /// is kept by the device, and report() runs the host code a last time on it: the same code gives the same numbers.
 ///
+/// A part that cannot be captured (a teacher that runs elsewhere) cuts the work into several graphs. launch() then runs
+/// the host code once more, with that part as it is written between two graphs.
+///
 /// The device decides what to do with a step that reads a number that is not finite: it updates nothing, and neither does
 /// any later replay until the host has seen it and called restart().
 template <class D>
@@ -43,7 +46,7 @@ class step_replay {
   step_replay& operator=(const step_replay&) = delete;
 
   /// Whether there is something to replay.
-  [[nodiscard]] bool ready() const noexcept { return graph_.has_value(); }
+  [[nodiscard]] bool ready() const noexcept { return !graphs_.empty(); }
   /// The step that launch() will do next.
   [[nodiscard]] std::int64_t next() const noexcept { return next_; }
   /// Steps that can be launched, at most: from this one on the host code does other calls than the captured ones.
@@ -73,9 +76,15 @@ class step_replay {
     restart(step);
     detail::step_recording captured = rehearsal();
     captured.captured = true;
+    captured.cutter = this;
+    captured.cut = [](void* self, void (*)(const void*), const void*) {
+      auto& replay = *static_cast<step_replay*>(self);
+      replay.graphs_.push_back(support::end(replay.dev_));
+      support::begin(replay.dev_);
+    };
     support::begin(dev_);
     try {
-      const detail::recording_scope scope(captured);
+      const detail::recording_scope scope(&captured);
       const auto* const control = static_cast<const step_control*>(control_.data());
       const std::uint64_t fresh = captured.signature;
       fetch_row(dev_, control, static_cast<const std::byte*>(table_.data()), rows_, sent_bytes(),
@@ -86,10 +95,10 @@ class step_replay {
               "boot: a step enqueued other work while it was captured than a moment before");
       finish_step(dev_, static_cast<step_control*>(control_.data()), static_cast<const std::byte*>(read_.data()),
                   read_bytes(), static_cast<std::byte*>(records_->data()), rows_);
-      graph_.emplace(support::end(dev_));
+      graphs_.push_back(support::end(dev_));
     } catch (const std::exception& e) {
       support::abandon(dev_);
-      graph_.reset();
+      graphs_.clear();
       return e.what();
     }
     memory_ = memory_use<D>();
@@ -97,9 +106,9 @@ class step_replay {
   }
   /// Forgets what was captured; the device must be done with it.
   void drop() {
-    if (!graph_) return;
+    if (graphs_.empty()) return;
     synchronize(dev_);
-    graph_.reset();
+    graphs_.clear();
   }
   /// Goes on with `step`: after a bad step, or where steps were done in another way. Waits for the device.
   void restart(std::int64_t step) {
@@ -115,7 +124,7 @@ class step_replay {
     if (sent_to_ == next_) send_rows();
     auto& event = events_[static_cast<std::size_t>(next_ % run_ahead)];
     event.wait();
-    graph_->replay(dev_);
+    replay_graphs(code);
     event.record(dev_);
     ++next_;
     const std::int64_t ahead = std::min(rows_ / 2, run_ahead + 8);
@@ -178,8 +187,32 @@ class step_replay {
   }
   template <class Code>
   auto perform(detail::step_recording& recording, std::int64_t step, const Code& code) {
-    const detail::recording_scope scope(recording);
+    const detail::recording_scope scope(&recording);
     return code(step);
+  }
+  // One step's graphs. Where there are several, its host code runs again for what lies between them: every part of it,
+  // so that a part that takes memory from a pool finds the pool as it was when the step was captured.
+  template <class Code>
+  void replay_graphs(const Code& code) {
+    std::size_t at = 0;
+    if (graphs_.size() > 1) {
+      const auto cut = [&](void (*call)(const void*), const void* work) {
+        graphs_[at++].replay(dev_);
+        const detail::recording_scope plain(nullptr);
+        const memory_statistics before = memory_use<D>();
+        call(work);
+        const memory_statistics after = memory_use<D>();  // its own memory is in no captured call
+        memory_.allocations += after.allocations - before.allocations;
+        memory_.live_bytes += after.live_bytes - before.live_bytes;
+      };
+      detail::step_recording between = rehearsal();
+      between.cutter = const_cast<void*>(static_cast<const void*>(&cut));
+      between.cut = [](void* self, void (*call)(const void*), const void* work) {
+        (*static_cast<decltype(&cut)>(self))(call, work);
+      };
+      static_cast<void>(perform(between, next_, code));
+    }
+    graphs_[at].replay(dev_);
   }
   void make_room(const detail::step_recording& r) {
     signature_ = r.signature;
@@ -227,7 +260,7 @@ class step_replay {
 
   D dev_;
   std::size_t table_bytes_;
-  std::optional<typename support::graph> graph_;
+  std::vector<typename support::graph> graphs_;  // of one step, in order
   buffer<D> table_, sent_, read_, control_;
   std::optional<typename support::host_memory> records_;
   std::vector<std::byte> mirror_;  // of the table

@@ -74,6 +74,26 @@ struct source {
   }
 };
 
+// A teacher that runs elsewhere: it reads its input back, computes on the host and sends its output, which depends on
+// everything it is given. It also takes memory for a while.
+struct remote {
+  static inline int calls = 0;
+  static inline int fails_at = -1;  // the number of a call that throws
+  [[nodiscard]] static bool capturable() { return false; }
+  [[nodiscard]] static boot::prediction prediction() { return {boot::prediction_kind::v}; }
+  [[nodiscard]] static boot::shape sample_shape() { return {2}; }
+  void predict(const device& dev, boot::view<const float, device> x, const boot::times<device, float>& t,
+               const boot::guidance_scale<device, float>& scale, boot::view<float, device> out) const {
+    if (calls++ == fails_at) throw boot::error("the line is down");
+    const boot::tensor<float, device> own(dev, {64});
+    std::vector<float> y = boot::to_host(dev, x);
+    const std::vector<double> when = boot::to_host(dev, t.time);
+    const std::vector<float> w = boot::to_host(dev, scale.scale);
+    for (std::size_t i = 0; i < y.size(); ++i) y[i] = 0.3f * y[i] - 0.1f * w[i / 2] * static_cast<float>(when[i / 2]);
+    boot::copy_from_host(dev, y.data(), out.data(), y.size() * sizeof(float));
+  }
+};
+
 struct run_options {
   bool capture = true;
   std::int64_t bad_step = -1, strange_step = -1;
@@ -91,13 +111,18 @@ struct outcome {
   std::int64_t replayed = 0, skipped = 0, step = 0, updates = 0;
 };
 
-template <class Network = boot::mlp>
-outcome train(const run_options& o) {
-  using network = boot::network_model<Network, device, float>;
-  const device dev;
-  const network inner(dev, Network({.features = 2, .width = 8, .hidden_layers = 1}), {boot::prediction_kind::v}, 5);
-  const auto teacher = boot::guided(inner);
-  network student = boot::student_of(dev, inner);
+template <class Network>
+using model_of = boot::network_model<Network, device, float>;
+
+template <class Network>
+model_of<Network> new_model(const device& dev) {
+  return model_of<Network>(dev, Network({.features = 2, .width = 8, .hidden_layers = 1}), {boot::prediction_kind::v},
+                           5);
+}
+
+template <class Teacher, class Network>
+outcome train(const run_options& o, const device& dev, const Teacher& teacher, const model_of<Network>& inner) {
+  auto student = boot::student_of(dev, inner);
   boot::bootstrap loss(teacher, student, boot::cosine_schedule({.t_min = 0.02, .t_max = 0.98}), {.delta = 0.1},
                        source(o.bad_step, o.strange_step));
   boot::distiller_options options = o.train;
@@ -128,6 +153,20 @@ outcome train(const run_options& o) {
   result.step = r.step;
   result.updates = trainer.optimizer().updates();
   return result;
+}
+
+template <class Network = boot::mlp>
+outcome train(const run_options& o) {
+  const device dev;
+  const auto inner = new_model<Network>(dev);
+  return train(o, dev, boot::guided(inner), inner);
+}
+
+// The same with a teacher that cannot be captured.
+outcome train_remotely(const run_options& o) {
+  const device dev;
+  remote::calls = 0;
+  return train(o, dev, remote{}, new_model<boot::mlp>(dev));
 }
 
 std::string contents(const std::string& path) {
@@ -232,4 +271,40 @@ TEST_CASE("rehearsals leave out the code of networks that they know", "[train][t
   check_equal(loud_captured, loud_plain);
   CHECK(loud_captured.replayed == 38);
   CHECK(loud_captured_calls >= loud_plain_calls);
+}
+
+TEST_CASE("a teacher that cannot be captured is called between two graphs", "[train][team]") {
+  run_options o{.train = {.accumulation = 2, .sample_every = 1}};
+  const outcome captured = train_remotely(o);
+  const int calls = remote::calls;
+  CHECK(captured.replayed == 6);
+  CHECK(captured.losses.size() == 8);
+  o.capture = false;
+  const outcome plain = train_remotely(o);
+  check_equal(captured, plain);
+  CHECK(calls == 16);  // once for each part of each step, none while a step is captured or rehearsed
+  CHECK(remote::calls == calls);
+}
+
+TEST_CASE("a step whose teacher fails between two graphs is done again", "[train][team]") {
+  const auto run = [](int fails_at) {
+    remote::fails_at = fails_at;
+    const device dev;
+    remote::calls = 0;
+    const auto inner = new_model<boot::mlp>(dev);
+    const remote teacher;
+    auto student = boot::student_of(dev, inner);
+    boot::bootstrap loss(teacher, student, boot::cosine_schedule({.t_min = 0.02, .t_max = 0.98}), {.delta = 0.1},
+                         source());
+    boot::distiller trainer{dev, loss, {.steps = 8, .batch = 4, .progress = boot::progress_mode::off}};
+    if (fails_at >= 0) {
+      CHECK_THROWS_WITH(trainer.run(), Catch::Matchers::ContainsSubstring("the line is down"));
+      remote::fails_at = -1;
+    }
+    CHECK(trainer.run().finished);
+    CHECK(trainer.replayed_steps() == 6);
+    return boot::to_host(dev, student.parameters().values());
+  };
+  const auto whole = run(-1);
+  CHECK(same_bits(run(5), whole));
 }

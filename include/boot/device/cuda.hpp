@@ -91,6 +91,7 @@ struct cuda {
   /// Device memory in stream order, from the device's pool; throws boot::error when there is none.
   [[nodiscard]] void* allocate(std::size_t bytes) const {
     detail::keep_cuda_pool();
+    detail::require_no_capture(stream, "memory is allocated");
     void* p = nullptr;
     const cudaError_t status = cudaMallocAsync(&p, bytes, stream);
     if (status == cudaErrorMemoryAllocation) {
@@ -180,10 +181,13 @@ struct cuda_scratch {
   std::vector<buffer<cuda>> memory[slots];  // the last one is in use; a captured graph may still hold earlier ones
 };
 
-/// An event without timing.
+/// An event without timing. A thread that waits for it sleeps.
 class cuda_event {
  public:
-  cuda_event() { check_cuda(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "cudaEventCreateWithFlags"); }
+  cuda_event() {
+    check_cuda(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming | cudaEventBlockingSync),
+               "cudaEventCreateWithFlags");
+  }
   cuda_event(cuda_event&& other) noexcept : event_(std::exchange(other.event_, nullptr)) {}
   cuda_event& operator=(cuda_event&& other) noexcept {
     std::swap(event_, other.event_);
@@ -238,22 +242,29 @@ struct cuda_staging {
   return memory.back().data();
 }
 
+namespace detail {
+inline void enqueue_copy(const cuda& dev, const void* from, void* to, std::size_t bytes) {
+  check_cuda(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, dev.stream), "cudaMemcpyAsync");
+}
+}  // namespace detail
+
 /// Sets `bytes` bytes at `p` to zero.
 inline void fill_zero(const cuda& dev, void* p, std::size_t bytes) {
   if (bytes > 0 && detail::enqueues(3, bytes)) check_cuda(cudaMemsetAsync(p, 0, bytes, dev.stream), "cudaMemsetAsync");
 }
 /// Copies between device addresses that do not overlap.
 inline void copy_bytes(const cuda& dev, const void* from, void* to, std::size_t bytes) {
-  if (bytes > 0 && detail::enqueues(4, bytes))
-    check_cuda(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, dev.stream), "cudaMemcpyAsync");
+  if (bytes > 0 && detail::enqueues_copy(from, to, bytes)) detail::enqueue_copy(dev, from, to, bytes);
 }
 /// Host to device; `from` may be reused at return. The host waits for the device only while the 16 MiB of pinned memory
 /// between them are full. In a captured step the bytes come from the step's table. In a capture of the caller's own it
 /// throws boot::error: a replay would read memory that has other contents by then.
 inline void copy_from_host(const cuda& dev, const void* from, void* to, std::size_t bytes) {
   if (bytes == 0) return;
-  if (const void* const place = detail::sent_in_place(from, bytes); detail::current_recording != nullptr)
-    return copy_bytes(dev, place, to, bytes);
+  if (const void* const place = detail::sent_in_place(from, bytes); detail::current_recording != nullptr) {
+    if (detail::enqueues(4, bytes)) detail::enqueue_copy(dev, place, to, bytes);
+    return;
+  }
   detail::require_no_capture(dev.stream, "a copy from the host");
   auto& staging = per_stream<detail::cuda_staging>(dev);
   const std::lock_guard lock(staging.mutex);
@@ -270,7 +281,9 @@ inline void copy_from_host(const cuda& dev, const void* from, void* to, std::siz
 /// Device to host, waiting for the device. In a captured step it writes zeros: what a replay leaves is known later.
 inline void copy_to_host(const cuda& dev, const void* from, void* to, std::size_t bytes) {
   if (detail::current_recording != nullptr) {
-    if (bytes > 0) copy_bytes(dev, from, detail::current_recording->receive(to, bytes), bytes);
+    if (bytes == 0) return;
+    void* const place = detail::current_recording->receive(to, bytes);
+    if (detail::enqueues(4, bytes)) detail::enqueue_copy(dev, from, place, bytes);
     return;
   }
   if (bytes > 0) check_cuda(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, dev.stream), "cudaMemcpyAsync");

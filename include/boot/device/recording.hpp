@@ -114,6 +114,14 @@ template <class... N>
   return r->captured;
 }
 
+/// The same for a copy between device addresses: a captured one is replayed with the same addresses, so a step with
+/// others does other work. Not in a part that takes memory from a pool, whose addresses follow from its arguments.
+[[nodiscard]] inline bool enqueues_copy(const void* from, const void* to, std::size_t bytes) noexcept {
+  const step_recording* const r = current_recording;
+  if (r == nullptr || r->in_part) return enqueues(4, bytes);
+  return enqueues(4, bytes, reinterpret_cast<std::uintptr_t>(from), reinterpret_cast<std::uintptr_t>(to));
+}
+
 /// Runs a part of a step that only enqueues work: `work()`, whose calls follow from the numbers `argument` alone. In a
 /// rehearsal that knows it already the part is left out, and the result is false.
 template <class Work, class... N>

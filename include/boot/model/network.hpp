@@ -138,12 +138,9 @@ class network_model {
     check(x, t_source, t_target);
     require_shape("network_model::predict", "out", out, x.extents());
     quiet_part(dev, false, x, t_source, t_target, condition, [&] {
-      auto g = acquire(dev, false, x, t_source, t_target, condition);
-      {
-        const auto y = network_(*g, g->input(x), t_source, t_target, condition);
-        copy(dev, g->data(y), out);
-      }
-      pool_->give(std::move(g));
+      const borrowed_graph g{*pool_, acquire(dev, false, x, t_source, t_target, condition)};
+      const auto y = network_(*g.graph, g.graph->input(x), t_source, t_target, condition);
+      copy(dev, g.graph->data(y), out);
     });
   }
   /// Student: the same, kept for backward().
@@ -154,8 +151,9 @@ class network_model {
     std::unique_ptr<graph_type> g;
     typename graph_type::value y;
     quiet_part(dev, true, x, t_source, t_target, condition, [&] {
-      g = acquire(dev, true, x, t_source, t_target, condition);
-      y = network_(*g, g->input(x), t_source, t_target, condition);
+      borrowed_graph own{*pool_, acquire(dev, true, x, t_source, t_target, condition)};
+      y = network_(*own.graph, own.graph->input(x), t_source, t_target, condition);
+      g = std::move(own.graph);
     });
     return g == nullptr ? tape<T, D, A>(x) : tape<T, D, A>(pool_, std::move(g), std::move(y));
   }
@@ -195,6 +193,14 @@ class network_model {
   template <class, Device, ComputeScalar, StorageScalar>
   friend class network_model;
   using graph_type = graph<T, D, A>;
+  // Gives its graph back, also where a network's code throws: freed, its memory could not be part of a capture.
+  struct borrowed_graph {
+    detail::graph_pool<T, D, A>& pool;
+    std::unique_ptr<graph_type> graph;
+    ~borrowed_graph() {
+      if (graph != nullptr) pool.give(std::move(graph));
+    }
+  };
   struct known_plan {
     bool recorded, uniform_source, uniform_target;
     std::int64_t batch;

@@ -147,8 +147,7 @@ class data_low_resolution {
                   std::span<const std::int64_t> rows) {
     const auto n = static_cast<std::int64_t>(rows.size());
     const view<T, D> chosen = chosen_.get(dev, images_.extents().with_batch(n));
-    for (std::int64_t i = 0; i < n; ++i)
-      copy(dev, images_.rows(rows[static_cast<std::size_t>(i)], 1), chosen.rows(i, 1));
+    gather_rows(dev, images_, send(dev, rows, rows_), chosen);
     return detail::cascade_condition(other_(dev, seed, step, samples, rows), make_(dev, seed, step, samples, chosen));
   }
   /// Throws boot::error unless there is one image per row.
@@ -163,6 +162,7 @@ class data_low_resolution {
   low_resolution_images<Schedule, D, T> make_;
   DataCondition other_;
   workspace<T, D> chosen_;
+  tensor<std::int64_t, D> rows_;
 };
 /// On the host, in float.
 template <class Images, class Schedule, class DataCondition>

@@ -177,7 +177,7 @@ class denoising {
     const view<T, device_type> eps = eps_.get(dev, all), x0 = x0_.get(dev, all), x = x_.get(dev, all);
     fill_noise(dev, counter_key{request.seed, stream::noise, static_cast<std::uint64_t>(request.step)},
                std::span<const std::int64_t>(samples_), eps);
-    for (std::int64_t i = 0; i < total; ++i) copy(dev, data_.rows(data_rows_[index(i)], 1), x0.rows(i, 1));
+    gather_rows(dev, data_, send(dev, std::span<const std::int64_t>(data_rows_), chosen_), x0);
     const condition_type condition = condition_(dev, request.seed, request.step, samples_, data_rows_);
     for_each_element<T>(dev, perturb_op<T>{}, ode_rows_.upload(dev), total, n, inputs<T, T>(x0.data(), eps.data()),
                         outputs<T>(x.data()));
@@ -269,6 +269,7 @@ class denoising {
   DataCondition condition_;
   Distance distance_;
   std::vector<std::int64_t> samples_, data_rows_;
+  tensor<std::int64_t, device_type> chosen_;
   std::vector<double> t_;
   row_table<ode_row<scalar_type>, device_type> ode_rows_;
   row_table<denoising_row<scalar_type>, device_type> loss_rows_;

@@ -99,9 +99,8 @@ class knowledge_distillation {
     draw_noise(dev, request.seed, step, eps);
     const condition_type condition = source_(dev, request.seed, step, samples_);
     if (stored) {
-      for (std::int64_t i = 0; i < total; ++i)
-        copy(dev, view<const T, device_type>(pool_.get().rows(samples_[static_cast<std::size_t>(i)], 1)),
-             target.rows(i, 1));
+      gather_rows(dev, view<const T, device_type>(pool_.get()),
+                  send(dev, std::span<const std::int64_t>(samples_), chosen_), target);
     } else {
       endpoints(dev, eps, condition, target);
     }
@@ -168,6 +167,7 @@ class knowledge_distillation {
   Distance distance_;
   std::optional<std::uint64_t> pool_seed_;
   tensor<scalar_type, device_type> pool_;
+  tensor<std::int64_t, device_type> chosen_;
   std::vector<std::int64_t> samples_;
   std::vector<double> targets_;
   row_table<bootstrap_row<scalar_type>, device_type> loss_rows_;

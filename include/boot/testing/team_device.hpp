@@ -41,16 +41,24 @@ inline constexpr int team_device_threads = 64;
 namespace detail {
 /// What the captured calls of this thread are appended to.
 inline thread_local std::vector<std::function<void()>>* team_capture = nullptr;
+
+/// Runs `call`, or keeps it for replays.
+template <class Call>
+void run_or_keep(Call call) {
+  if (current_recording == nullptr) return call();
+  require(team_capture != nullptr, "boot: a call was captured outside begin_capture() and end_capture()");
+  team_capture->emplace_back(std::move(call));
+}
+inline void enqueue_copy(const team_device&, const void* from, void* to, std::size_t bytes) {
+  run_or_keep([=] { std::memcpy(to, from, bytes); });
+}
 }  // namespace detail
 
 /// Runs `call`, keeps it for replays, or leaves it out: whatever the step that is recorded needs. `number` tells calls
 /// apart.
 template <class Call, class... N>
 void enqueue(const team_device&, Call call, N... number) {
-  if (!detail::enqueues(number...)) return;
-  if (detail::current_recording == nullptr) return call();
-  require(detail::team_capture != nullptr, "boot: a call was captured outside begin_capture() and end_capture()");
-  detail::team_capture->emplace_back(std::move(call));
+  if (detail::enqueues(number...)) detail::run_or_keep(std::move(call));
 }
 
 /// Runs body(team) on `blocks` blocks for each of `samples` samples.
@@ -81,18 +89,18 @@ inline void fill_zero(const team_device& dev, void* p, std::size_t bytes) {
 }
 /// Copies between addresses that do not overlap.
 inline void copy_bytes(const team_device& dev, const void* from, void* to, std::size_t bytes) {
-  enqueue(
-      dev, [=] { std::memcpy(to, from, bytes); }, 4, bytes);
+  if (detail::enqueues_copy(from, to, bytes)) detail::enqueue_copy(dev, from, to, bytes);
 }
 /// Host to device. In a captured step the bytes come from the step's table.
 inline void copy_from_host(const team_device& dev, const void* from, void* to, std::size_t bytes) {
   const void* const place = detail::sent_in_place(from, bytes);
-  copy_bytes(dev, detail::current_recording != nullptr ? place : from, to, bytes);
+  if (detail::enqueues(4, bytes))
+    detail::enqueue_copy(dev, detail::current_recording != nullptr ? place : from, to, bytes);
 }
 /// Device to host. In a captured step it writes zeros: what a replay leaves is known later.
 inline void copy_to_host(const team_device& dev, const void* from, void* to, std::size_t bytes) {
-  copy_bytes(dev, from, detail::current_recording != nullptr ? detail::current_recording->receive(to, bytes) : to,
-             bytes);
+  void* const place = detail::current_recording != nullptr ? detail::current_recording->receive(to, bytes) : to;
+  if (detail::enqueues(4, bytes)) detail::enqueue_copy(dev, from, place, bytes);
 }
 /// Fills memory with bytes that read as NaN in float, double and bf16.
 inline void poison(const team_device& dev, void* p, std::size_t bytes) {

@@ -423,10 +423,7 @@ class distiller {
     std::int64_t stop = std::min({until, step_ + replay_.records() / 2, due(options_.sample_every)});
     if (store_ != nullptr) stop = std::min(stop, due(store_->every()));
     if (!step_callbacks_.empty()) stop = std::min(stop, step_ + 1);
-    if (replay_.next() < stop) {
-      replay_.launch(recorded());
-      ++replayed_;
-    }
+    if (replay_.next() < stop && replay_.launch(options_.steps, recorded())) ++replayed_;
     const bool wait = replay_.next() >= std::min(stop, replay_.end());
     tell_replayed(wait ? replay_.finish() : replay_.finished(), wait);
   }
@@ -456,7 +453,14 @@ class distiller {
   // Waits for launched steps and tells about them.
   void drain() {
     if constexpr (replays) {
-      if (replay_.ready() && step_ < replay_.next()) tell_replayed(replay_.finish(), true);
+      if (!replay_.ready()) return;
+      if (step_ < replay_.next()) tell_replayed(replay_.finish(), true);
+      // Steps that nobody had to be told about were passed over, and rehearsals count updates of steps to come.
+      if (last_.step + 1 != step_ && step_ > base_step_) {
+        last_ = replay_.report(step_ - 1, recorded());
+        last_.skipped_steps = skipped_;
+      }
+      optimizer_.set_updates(base_updates_ + (step_ - base_step_));
     }
   }
 

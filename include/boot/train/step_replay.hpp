@@ -37,13 +37,20 @@ class step_replay {
   using support = capture_support<D>;
 
  public:
-  static constexpr std::int64_t run_ahead = 32;  ///< steps launched and not known to be finished, at most
+  static constexpr std::int64_t run_ahead = 32;    ///< steps launched and not known to be finished, at most
+  static constexpr std::int64_t fewest_rows = 64;  ///< of the table: rows are sent before half of it is launched
 
   /// The table in device memory takes about `table_bytes`, less where a step sends little.
   explicit step_replay(const D& dev, std::size_t table_bytes = std::size_t{32} << 20)
       : dev_(dev), table_bytes_(table_bytes) {}
   step_replay(const step_replay&) = delete;
   step_replay& operator=(const step_replay&) = delete;
+  ~step_replay() {
+    try {
+      drop();  // replays in flight write to memory of this object
+    } catch (const std::exception&) {
+    }
+  }
 
   /// Whether there is something to replay.
   [[nodiscard]] bool ready() const noexcept { return !graphs_.empty(); }
@@ -117,29 +124,32 @@ class step_replay {
     copy_from_host(dev_, &control, control_.data(), sizeof control);
     next_ = filled_ = sent_to_ = finished_ = step;
   }
-  /// Enqueues step next(), which must be before end(), and prepares steps to come.
+  /// Enqueues step next(), which must be before end(), and prepares steps to come before `last`. False where the step
+  /// turns out to do other calls than the captured ones: end() is then next().
   template <class Code>
-  void launch(const Code& code) {
-    if (filled_ == next_ && !fill(code)) return;
+  [[nodiscard]] bool launch(std::int64_t last, const Code& code) {
+    if (filled_ == next_ && !fill(code)) return false;
     if (sent_to_ == next_) send_rows();
-    auto& event = events_[static_cast<std::size_t>(next_ % run_ahead)];
-    event.wait();
+    auto& event = event_of(next_);
+    // Waiting half of the way ahead: one sleep of this thread serves as many steps.
+    if (!event.done()) event_of(next_ + run_ahead / 2).wait();
     replay_graphs(code);
     event.record(dev_);
     ++next_;
-    const std::int64_t ahead = std::min(rows_ / 2, run_ahead + 8);
-    for (int k = 0; k < 2 && filled_ < next_ + ahead; ++k)
+    const std::int64_t ahead = std::min(last, next_ + std::min(rows_ / 2, run_ahead + 8));
+    for (int k = 0; k < 2 && filled_ < ahead; ++k)
       if (!fill(code)) break;
     if (filled_ - sent_to_ >= rows_ / 4) send_rows();
+    return true;
   }
   /// Steps that the device is done with: those before the result.
   [[nodiscard]] std::int64_t finished() {
-    while (finished_ < next_ && events_[static_cast<std::size_t>(finished_ % run_ahead)].done()) ++finished_;
+    while (finished_ < next_ && event_of(finished_).done()) ++finished_;
     return finished_;
   }
   /// Waits until every launched step is done.
   std::int64_t finish() {
-    synchronize(dev_);
+    if (finished_ < next_) event_of(next_ - 1).wait();
     return finished_ = next_;
   }
   /// What step `step` left, which must be finished and among the last records() launched.
@@ -160,6 +170,11 @@ class step_replay {
 
  private:
   static constexpr std::int64_t never = INT64_MAX;
+
+  // Steps run_ahead apart share one.
+  [[nodiscard]] auto& event_of(std::int64_t step) noexcept {
+    return events_[static_cast<std::size_t>(step % run_ahead)];
+  }
 
   [[nodiscard]] std::int64_t sent_bytes() const noexcept { return static_cast<std::int64_t>(sent_.bytes()); }
   [[nodiscard]] std::int64_t read_bytes() const noexcept { return static_cast<std::int64_t>(read_.bytes()); }
@@ -219,7 +234,7 @@ class step_replay {
     const std::size_t sent = std::max<std::size_t>(r.sent_bytes, 128), read = std::max<std::size_t>(r.read_bytes, 128);
     if (sent_.bytes() == sent && read_.bytes() == read) return;
     rows_ = 512;
-    while (rows_ > 4 * run_ahead && static_cast<std::size_t>(rows_) * sent > table_bytes_) rows_ /= 2;
+    while (rows_ > fewest_rows && static_cast<std::size_t>(rows_) * sent > table_bytes_) rows_ /= 2;
     sent_ = buffer<D>(dev_, sent);
     read_ = buffer<D>(dev_, read);
     table_ = buffer<D>(dev_, static_cast<std::size_t>(rows_) * sent);

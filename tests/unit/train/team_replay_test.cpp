@@ -13,6 +13,9 @@
 #include <boot/nn/team/layer_norm.hpp>
 #include <boot/nn/team/operations.hpp>
 #include <boot/objective/bootstrap.hpp>
+#include <boot/objective/denoising.hpp>
+#include <boot/objective/fixed_point.hpp>
+#include <boot/objective/knowledge_distillation.hpp>
 #include <boot/schedule/cosine.hpp>
 #include <boot/testing/team_device.hpp>
 #include <boot/testing/team_products.hpp>
@@ -91,6 +94,23 @@ struct remote {
     const std::vector<float> w = boot::to_host(dev, scale.scale);
     for (std::size_t i = 0; i < y.size(); ++i) y[i] = 0.3f * y[i] - 0.1f * w[i / 2] * static_cast<float>(when[i / 2]);
     boot::copy_from_host(dev, y.data(), out.data(), y.size() * sizeof(float));
+  }
+};
+
+// Scales that are copied from another place of the device in every other step.
+struct turning_source {
+  boot::tensor<float, device> table = {}, memory = {};
+  explicit turning_source(const device& dev) : table(dev, {16}), memory(dev, {8}) {
+    std::vector<float> x(16);
+    for (std::size_t i = 0; i < x.size(); ++i) x[i] = 1 + static_cast<float>(i) / 8;
+    boot::copy_from_host(dev, x.data(), table.data(), x.size() * sizeof(float));
+  }
+  turning_source(const turning_source& other) : turning_source(device{}) { static_cast<void>(other); }
+  boot::guidance_scale<device, float> operator()(const device& dev, std::uint64_t, std::int64_t step,
+                                                 std::span<const std::int64_t> samples) {
+    const auto n = static_cast<std::int64_t>(samples.size());
+    boot::copy_bytes(dev, table.data() + (step % 2) * 8, memory.data(), samples.size() * sizeof(float));
+    return {{memory.data(), {n}}, {}};
   }
 };
 
@@ -307,4 +327,113 @@ TEST_CASE("a step whose teacher fails between two graphs is done again", "[train
   };
   const auto whole = run(-1);
   CHECK(same_bits(run(5), whole));
+}
+
+namespace {
+
+// Trains some steps with an objective that `make(dev, teacher, student)` gives; captured or not.
+template <class Make>
+outcome train_objective(bool capture, const Make& make) {
+  const device dev;
+  const auto teacher = new_model<boot::mlp>(dev);
+  auto student = boot::student_of(dev, teacher);
+  auto loss = make(dev, teacher, student);
+  boot::distiller trainer{
+      dev, loss, {.steps = 12, .batch = 6, .seed = 3, .progress = boot::progress_mode::off, .capture = capture}};
+  outcome result;
+  trainer.on_message([&](std::string_view text) { result.messages.emplace_back(text); });
+  const boot::run_result r = trainer.run();
+  result.weights = boot::to_host(dev, student.parameters().values());
+  result.average = boot::to_host(dev, trainer.optimizer().average());
+  result.last_loss = r.loss.total;
+  result.replayed = trainer.replayed_steps();
+  result.step = r.step;
+  result.updates = trainer.optimizer().updates();
+  return result;
+}
+
+template <class Make>
+void check_objective(const Make& make) {
+  const outcome captured = train_objective(true, make);
+  CHECK(captured.replayed == 10);
+  check_equal(captured, train_objective(false, make));
+}
+
+const boot::cosine_schedule plan({.t_min = 0.02, .t_max = 0.98});
+
+}  // namespace
+
+TEST_CASE("replays of any objective choose the rows of their own step", "[train][team]") {
+  SECTION("denoising: rows of the data") {
+    std::vector<float> x(2 * 40);
+    for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i) / 40 - 1;
+    const auto data = boot::tensor_of<float>(device{}, std::span<const float>(x), {40, 2});
+    check_objective([&](const device&, auto&, auto& student) { return boot::denoising(student, plan, data.get()); });
+  }
+  SECTION("knowledge distillation: rows of the pool") {
+    check_objective([&](const device&, auto& teacher, auto& student) {
+      return boot::knowledge_distillation(teacher, student, plan, {.steps = 3, .pool = 40, .pool_batch = 16});
+    });
+  }
+  SECTION("knowledge distillation without a pool") {
+    check_objective([&](const device&, auto& teacher, auto& student) {
+      return boot::knowledge_distillation(teacher, student, plan, {.steps = 3});
+    });
+  }
+  SECTION("fixed point") {
+    check_objective(
+        [&](const device&, auto& teacher, auto& student) { return boot::fixed_point(teacher, student, plan); });
+  }
+}
+
+TEST_CASE("a run of replays that is stopped keeps the count of its updates", "[train][team]") {
+  boot_test::temporary_folder folder;
+  const auto run = [&](bool capture) {
+    const device dev;
+    const auto inner = new_model<boot::mlp>(dev);
+    auto student = boot::student_of(dev, inner);
+    boot::distiller_options options{.steps = 100, .batch = 4, .progress = boot::progress_mode::off, .capture = capture};
+    // Stops from the host code of a step that lies ahead of those that are done.
+    std::function<void()> stop;
+    const auto condition = [&](const device&, std::uint64_t, std::int64_t step, std::span<const std::int64_t>) {
+      if (step == 20 && stop) stop();
+      return boot::no_condition{};
+    };
+    boot::bootstrap loss(inner, student, plan, {.delta = 0.1}, condition);
+    boot::distiller trainer{dev, loss, options};
+    boot::checkpoints store(folder.path(capture ? "captured" : "plain"), {.every = 0});
+    trainer.use(store);
+    stop = [&] { trainer.request_stop(); };
+    const boot::run_result r = trainer.run();
+    CHECK(r.interrupted);
+    CHECK(trainer.optimizer().updates() == r.step);
+    stop = nullptr;
+    const boot::run_result rest = trainer.run();
+    CHECK(rest.finished);
+    return std::pair(boot::to_host(dev, student.parameters().values()), r.loss.total);
+  };
+  const auto captured = run(true), plain = run(false);
+  CHECK(same_bits(captured.first, plain.first));
+  CHECK(captured.second > 0);
+}
+
+TEST_CASE("steps behind the end of the run are never rehearsed", "[train][team]") {
+  check_objective([&](const device&, auto& teacher, auto& student) {
+    boot::bootstrap_options o{.delta = 0.1};
+    o.time.own = [](double u, double progress) {
+      if (progress >= 1) throw boot::error("a step behind the end");
+      return 0.2 + 0.6 * u * (1 - progress / 2);
+    };
+    return boot::bootstrap(teacher, student, plan, o);
+  });
+}
+
+TEST_CASE("a step that copies from another place than the captured one is run as it is written", "[train][team]") {
+  check_equal(train_objective(true,
+                              [&](const device& dev, auto& teacher, auto& student) {
+                                return boot::bootstrap(teacher, student, plan, {}, turning_source(dev));
+                              }),
+              train_objective(false, [&](const device& dev, auto& teacher, auto& student) {
+                return boot::bootstrap(teacher, student, plan, {}, turning_source(dev));
+              }));
 }

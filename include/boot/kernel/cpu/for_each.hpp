@@ -4,6 +4,7 @@
 
 #include <boot/config.hpp>
 #include <boot/device/cpu.hpp>
+#include <boot/kernel/cpu/rows.hpp>
 #include <boot/kernel/pack.hpp>
 
 #include <algorithm>

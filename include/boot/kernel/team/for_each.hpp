@@ -3,6 +3,7 @@
 #pragma once
 
 #include <boot/kernel/team/body.hpp>
+#include <boot/kernel/team/rows.hpp>
 #include <boot/kernel/team/team_device.hpp>
 
 #include <cstdint>

@@ -202,6 +202,7 @@ void multiply(const cuda& dev, cublas_product p, float alpha, const T* a, std::i
   if constexpr (std::same_as<C, bf16>) {  // the library adds a bias of the result's type only
     if (narrow) {
       auto* const to = reinterpret_cast<bf16*>(memory + kept);
+      const recording_scope part_of_this_call(nullptr);  // the stream captures it, rehearsals have left it out
       convert(dev, view<const float, cuda>{bias, {p.d.rows}}, view<bf16, cuda>{to, {p.d.rows}});
       added = to;
     }

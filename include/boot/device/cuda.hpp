@@ -71,11 +71,15 @@ inline void keep_cuda_pool() {
   kept.fetch_or(bit);
 }
 
-/// Throws unless `stream` only enqueues: what follows cannot be part of a captured graph.
-inline void require_no_capture(cudaStream_t stream, const char* what) {
+[[nodiscard]] inline bool is_captured(cudaStream_t stream) {
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
   check_cuda(cudaStreamIsCapturing(stream, &status), "cudaStreamIsCapturing");
-  require(status == cudaStreamCaptureStatusNone,
+  return status != cudaStreamCaptureStatusNone;
+}
+
+/// Throws while `stream` is captured: what follows cannot be part of a graph.
+inline void require_no_capture(cudaStream_t stream, const char* what) {
+  require(!is_captured(stream),
           "boot: CUDA: {} while the stream is captured; do it before: run the step once uncaptured", what);
 }
 
@@ -87,6 +91,8 @@ struct cuda {
   static constexpr bool computes_bf16 = true;  ///< the operations of a graph take views of bf16 here
   cudaStream_t stream = nullptr;               ///< the caller's; null: the default stream, which cannot be captured
   bool tf32 = false;  ///< products and convolutions of float may round their inputs to TF32: 10 bits of 23
+  int autotune = 0;   ///< ways to compute a product or convolution that are timed when its shape is new, 10 is usual;
+                      ///< 0: the vendor's first choice. Another process may choose another way, with other last bits
 
   /// Device memory in stream order, from the device's pool; throws boot::error when there is none.
   [[nodiscard]] void* allocate(std::size_t bytes) const {

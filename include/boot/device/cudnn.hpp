@@ -123,6 +123,26 @@ struct cudnn_target {
   return d;
 }
 
+/// The current device in such a text, for cudnn_device_from_json() on another machine.
+[[nodiscard]] inline std::string cudnn_device_json() {
+  int device = 0;
+  check_cuda(cudaGetDevice(&device), "cudaGetDevice");
+  cudnn_descriptor d(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR);
+  d.set(CUDNN_ATTR_DEVICEPROP_DEVICE_ID, CUDNN_TYPE_INT32, std::int32_t{device});
+  d.finalize("the properties of this device");
+  const auto get = [&](std::int64_t room, std::int64_t& count, char* to) {
+    check_cudnn(
+        cudnnBackendGetAttribute(d.get(), CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, CUDNN_TYPE_CHAR, room, &count, to),
+        "cudnnBackendGetAttribute", "the description of this device");
+  };
+  std::int64_t count = 0;
+  get(0, count, nullptr);
+  std::string text(static_cast<std::size_t>(count), '\0');
+  get(count, count, text.data());
+  while (!text.empty() && text.back() == '\0') text.pop_back();
+  return text;
+}
+
 /// Which engines may compute a graph.
 struct cudnn_engine_rules {
   bool full_precision = false;  ///< no matrix units and no narrowed inputs: float stays float

@@ -77,7 +77,8 @@ void check(const cuda& dev, const boot::shape& image, std::int64_t channels, std
 TEMPLATE_TEST_CASE("convolutions on a device", "[nn][cuda]", float, bf16) {
   if (boot::cuda_device_count() == 0) SKIP("no CUDA device");
   const boot::cuda_stream stream;
-  const cuda dev = stream.device();
+  cuda dev = stream.device();
+  dev.autotune = GENERATE(0, 4);
   for (const bool accumulate : {false, true}) {
     check<TestType>(dev, {2, 8, 8, 3}, 16, 3, 1, 1, 8, 0, accumulate);
     check<TestType>(dev, {2, 8, 8, 16}, 3, 3, 1, 1, 8, 0, accumulate);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // cuBLASLt products: the column-major mapping by a host emulation; on a device against float64 loops.
+#include "products_cases.hpp"
 #include "support/catch.hpp"
 
 #include <boot/core/error.hpp>
@@ -16,35 +17,7 @@
 
 namespace {
 
-std::vector<float> fresh_floats(std::int64_t n, std::uint64_t seed) {
-  std::mt19937_64 engine(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> v(static_cast<std::size_t>(n));
-  for (float& x : v) x = normal(engine);
-  return v;
-}
-
-struct problem {
-  std::int64_t m, n, k;
-  bool transpose_a, transpose_b;
-  std::int64_t extra = 0;  // unused numbers at the end of each row
-
-  [[nodiscard]] std::int64_t lda() const { return (transpose_a ? m : k) + extra; }
-  [[nodiscard]] std::int64_t ldb() const { return (transpose_b ? k : n) + extra; }
-  [[nodiscard]] std::int64_t ldc() const { return n + extra; }
-  [[nodiscard]] std::int64_t size_a() const { return lda() * (transpose_a ? k : m); }
-  [[nodiscard]] std::int64_t size_b() const { return ldb() * (transpose_b ? n : k); }
-  [[nodiscard]] std::int64_t size_c() const { return ldc() * m; }
-  // op(A) op(B), row-major, in double
-  template <class T>
-  [[nodiscard]] double at(const T* a, const T* b, std::int64_t i, std::int64_t j) const {
-    double sum = 0;
-    for (std::int64_t l = 0; l < k; ++l)
-      sum += static_cast<double>(static_cast<float>(transpose_a ? a[l * lda() + i] : a[i * lda() + l])) *
-             static_cast<double>(static_cast<float>(transpose_b ? b[j * ldb() + l] : b[l * ldb() + j]));
-    return sum;
-  }
-};
+using namespace products_test;
 
 const std::vector<problem> problems{{3, 5, 7, false, false}, {3, 5, 7, true, false},     {3, 5, 7, false, true},
                                     {3, 5, 7, true, true},   {1, 1, 1, false, false},    {1, 9, 4, false, true},

@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -49,7 +50,68 @@ TEST_CASE("a failed call of cuDNN becomes an error with its text", "[nn][cuda]")
   CHECK_THROWS_WITH(tensor.finalize("an empty tensor"), Catch::Matchers::ContainsSubstring("an empty tensor"));
 }
 
-// Needs a description that cuDNN wrote of a real device: golden/cudnn_device.json.
+namespace {
+
+/// Every convolution of a U-Net of diffusers' form that is not a matrix product: what decides its plan, once each.
+std::set<cudnn_convolution> convolutions_of(std::int64_t side, std::int64_t image, std::vector<std::int64_t> channels,
+                                            std::int64_t layers, bool pad_downsample) {
+  std::set<cudnn_convolution> all;
+  const auto add = [&](std::int64_t size, std::int64_t in, std::int64_t out, std::int64_t stride = 1) {
+    const std::int64_t before = stride == 1 || pad_downsample ? 1 : 0;
+    for (const auto pass : {conv_pass::forward, conv_pass::input_gradient, conv_pass::weight_gradient})
+      all.insert(convolution(pass, size, in, out, 3, stride, before, size / stride));
+  };
+  const auto block = [&](std::int64_t size, std::int64_t in, std::int64_t out) {
+    add(size, in, out), add(size, out, out);
+  };
+  std::vector<std::int64_t> skips{channels[0]};
+  add(side, image, channels[0]);
+  std::int64_t size = side, now = channels[0];
+  for (std::size_t level = 0; level < channels.size(); ++level) {
+    for (std::int64_t k = 0; k < layers; ++k) {
+      block(size, now, channels[level]);
+      skips.push_back(now = channels[level]);
+    }
+    if (level + 1 == channels.size()) break;
+    add(size, now, now, 2);
+    size /= 2;
+    skips.push_back(now);
+  }
+  block(size, now, now);
+  for (std::size_t level = channels.size(); level-- > 0;) {
+    for (std::int64_t k = 0; k <= layers; ++k) {
+      block(size, now + skips.back(), channels[level]);
+      skips.pop_back();
+      now = channels[level];
+    }
+    if (level == 0) break;
+    size *= 2;
+    add(size, now, now);
+  }
+  REQUIRE(skips.empty());
+  REQUIRE(size == side);
+  add(side, now, image);
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("on a device its description can be read back and planned for", "[nn][cuda]") {
+  if (boot::cuda_device_count() == 0) SKIP("no CUDA device");
+  const std::string json = boot::cudnn_device_json();
+  CHECK(json.front() == '{');
+  const boot::cudnn_descriptor device = boot::cudnn_device_from_json(json);
+  CHECK_NOTHROW(
+      boot::detail::plan_convolution({.device = &device}, convolution(conv_pass::forward, 32, 64, 64, 3, 1, 1, 32), 1));
+  if (const char* const path = std::getenv("BOOT_WRITE_CUDNN_DEVICE")) {
+    std::ofstream file(path);
+    file << json << '\n';
+    CHECK(file.good());
+  }
+}
+
+// Needs a description that cuDNN wrote of a real device, golden/cudnn_device.json: the test above writes it on a card, to
+// the path in BOOT_WRITE_CUDNN_DEVICE.
 TEST_CASE("every convolution of the networks has a plan on the described device", "[nn][cuda]") {
   const char* const named = std::getenv("BOOT_CUDNN_DEVICE");
   const std::string path = named != nullptr ? named : BOOT_SOURCE_DIR "/tests/golden/cudnn_device.json";
@@ -58,19 +120,15 @@ TEST_CASE("every convolution of the networks has a plan on the described device"
   std::string json{std::istreambuf_iterator<char>(file), {}};
   while (!json.empty() && json.back() == '\n') json.pop_back();
   const boot::cudnn_descriptor device = boot::cudnn_device_from_json(json);
-  struct layer {
-    std::int64_t size, in, out, stride, before, results;
-  };
-  const std::vector<layer> layers{{32, 3, 128, 1, 1, 32},   {32, 128, 128, 1, 1, 32}, {32, 128, 128, 2, 0, 16},
-                                  {32, 128, 128, 2, 1, 16}, {16, 128, 256, 1, 1, 16}, {8, 512, 256, 1, 1, 8},
-                                  {4, 512, 512, 1, 1, 4},   {32, 128, 3, 1, 1, 32},   {64, 4, 320, 1, 1, 64},
-                                  {64, 320, 320, 2, 1, 32}, {8, 2560, 1280, 1, 1, 8}};
-  for (const layer& l : layers)
-    for (const auto pass : {conv_pass::forward, conv_pass::input_gradient, conv_pass::weight_gradient})
-      for (const auto type : {CUDNN_DATA_FLOAT, CUDNN_DATA_BFLOAT16}) {
-        cudnn_convolution p = convolution(pass, l.size, l.in, l.out, 3, l.stride, l.before, l.results);
-        p.type = type;
-        CAPTURE(p.text(), static_cast<int>(type));
-        CHECK_NOTHROW(boot::detail::plan_convolution({.device = &device}, p, 1));
-      }
+  std::set<cudnn_convolution> all = convolutions_of(32, 3, {128, 256, 256, 256}, 2, false);  // cifar10
+  CHECK(all.size() == 3 * 17);
+  all.merge(convolutions_of(32, 3, {64, 128, 128}, 2, true));          // tiny32
+  all.merge(convolutions_of(64, 4, {320, 640, 1280, 1280}, 2, true));  // Stable Diffusion 1.5
+  CHECK(all.size() > 150);
+  for (cudnn_convolution p : all)
+    for (const auto type : {CUDNN_DATA_FLOAT, CUDNN_DATA_BFLOAT16}) {
+      p.type = type;
+      CAPTURE(p.text(), static_cast<int>(type));
+      CHECK_NOTHROW(boot::detail::plan_convolution({.device = &device}, p, 1));
+    }
 }

@@ -2,14 +2,18 @@
 /// Convolutions on boot::cuda by cuDNN 9, and by cuBLASLt where the kernel is a single pixel.
 #pragma once
 
+#include <boot/device/autotune.hpp>
 #include <boot/device/cudnn.hpp>
 #include <boot/nn/cuda/products.hpp>
 
+#include <algorithm>
 #include <array>
 #include <compare>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <map>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -30,8 +34,13 @@ struct cudnn_convolution {
   cudnnDataType_t type = CUDNN_DATA_FLOAT;
   int alignment = 16;  // bytes, of all addresses: at most what a kernel could use
   bool tf32 = false;
+  int tuned = 0;  // plans that were timed
 
   auto operator<=>(const cudnn_convolution&) const = default;
+  /// Numbers of the largest of the three tensors.
+  [[nodiscard]] std::int64_t largest() const noexcept {
+    return std::max({batch * height * width * in, out * kernel * kernel * in, batch * out_height * out_width * out});
+  }
 
   /// Zeros behind the image along an axis of `size` pixels and `results` outputs: as many as the last output needs.
   [[nodiscard]] std::int64_t after(std::int64_t size, std::int64_t results) const noexcept {
@@ -108,34 +117,77 @@ inline constexpr std::array<std::int64_t, 3> conv_tensors{1, 2, 3};  // x, weigh
 }
 
 /// A stream's handle and plans.
-struct cudnn_convolutions {
-  cudnn_handle handle;
-  std::map<cudnn_convolution, cudnn_plan> all;
-
-  const cudnn_plan& get(const cudnn_convolution& p) {
-    const auto found = all.find(p);
-    if (found != all.end()) return found->second;
-    return all.try_emplace(p, std::move(plan_convolution({.handle = handle.get()}, p, 1).front())).first->second;
+class cudnn_convolutions {
+ public:
+  /// Enqueues a convolution by the plan of its shape, which is chosen at the first call; `memory`: x, weight and y.
+  void run(const cuda& dev, const cudnn_convolution& p, std::span<void* const> memory) {
+    static constexpr int workspace_slot = 3;
+    check_cudnn(cudnnSetStream(handle_.get(), dev.stream), "cudnnSetStream", "the stream of a convolution");
+    auto found = all_.find(p);
+    if (found == all_.end()) {
+      if (is_captured(dev.stream)) {  // nothing can be tried now; the captured graph needs the plan as long as it lives
+        const cudnn_plan& plan = captured_.emplace_back(std::move(plans(p, 1).front()));
+        return plan.run(handle_.get(), conv_tensors, memory, device_scratch(dev, plan.workspace(), workspace_slot));
+      }
+      found = all_.emplace(p, choose(dev, p, memory)).first;
+    }
+    const cudnn_plan& plan = found->second;
+    plan.run(handle_.get(), conv_tensors, memory, device_scratch(dev, plan.workspace(), workspace_slot));
   }
+
+ private:
+  [[nodiscard]] std::vector<cudnn_plan> plans(const cudnn_convolution& p, std::size_t most) const {
+    return plan_convolution({.handle = handle_.get()}, p, most);
+  }
+  // Runs plans with the call's own operands: the result is written and not read, so running it again changes nothing.
+  cudnn_plan choose(const cuda& dev, const cudnn_convolution& p, std::span<void* const> memory) const {
+    const auto attempt = [&](const cudnn_plan& plan) {
+      const buffer<cuda> workspace(dev, plan.workspace());  // given back: a trial's need not stay
+      plan.run(handle_.get(), conv_tensors, memory, workspace.data());
+    };
+    auto found = plans(p, static_cast<std::size_t>(std::max(1, dev.autotune)));
+    if (dev.autotune > 1) {
+      const std::size_t bytes = static_cast<std::size_t>(p.largest()) * (p.type == CUDNN_DATA_FLOAT ? 4 : 2);
+      const std::size_t room = std::max({std::size_t{64} << 20, 2 * bytes, found.front().workspace()});
+      std::erase_if(found, [&](const cudnn_plan& plan) { return plan.workspace() > room; });
+      return std::move(found[fastest_way(dev, found.size(), [&](std::size_t i) { attempt(found[i]); })]);
+    }
+    try {
+      attempt(found.front());
+      return std::move(found.front());
+    } catch (const error&) {  // a plan that was made may still be refused when it is run
+    }
+    static constexpr std::size_t more = 8;
+    found = plans(p, more);
+    for (std::size_t i = 1; i < found.size(); ++i) {
+      try {
+        attempt(found[i]);
+        return std::move(found[i]);
+      } catch (const error&) {
+      }
+    }
+    attempt(found.front());  // says what is wrong
+    return std::move(found.front());
+  }
+
+  cudnn_handle handle_;
+  std::map<cudnn_convolution, cudnn_plan> all_;
+  std::deque<cudnn_plan> captured_;
 };
 
 /// Enqueues one pass; the pointers are those of x, weight and y, one of which is written.
 template <ProductScalar T>
 void convolve(const cuda& dev, cudnn_convolution p, const T* x, const T* weight, const T* y) {
-  static constexpr int workspace_slot = 3;
   if (!enqueues(7, static_cast<int>(p.pass), p.batch, p.height, p.width, p.in, p.out)) return;
   const auto bits = reinterpret_cast<std::uintptr_t>(x) | reinterpret_cast<std::uintptr_t>(weight) |
                     reinterpret_cast<std::uintptr_t>(y) | std::uintptr_t{16};
   p.alignment = static_cast<int>(bits & (~bits + 1));
   p.type = std::same_as<T, float> ? CUDNN_DATA_FLOAT : CUDNN_DATA_BFLOAT16;
   p.tf32 = std::same_as<T, float> && dev.tf32;
-  auto& convolutions = per_stream<cudnn_convolutions>(dev);
-  const cudnn_plan& plan = convolutions.get(p);
-  void* const memory = device_scratch(dev, plan.workspace(), workspace_slot);
-  check_cudnn(cudnnSetStream(convolutions.handle.get(), dev.stream), "cudnnSetStream", "{}", p.text());
+  p.tuned = std::max(1, dev.autotune);
   // The library takes addresses of inputs and results alike.
   const std::array<void*, 3> addresses{const_cast<T*>(x), const_cast<T*>(weight), const_cast<T*>(y)};
-  plan.run(convolutions.handle.get(), conv_tensors, addresses, memory);
+  per_stream<cudnn_convolutions>(dev).run(dev, p, addresses);
 }
 
 [[nodiscard]] inline cudnn_convolution cudnn_geometry(conv_pass pass, const shape& x, const shape& weight,

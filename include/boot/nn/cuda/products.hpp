@@ -3,19 +3,21 @@
 #pragma once
 
 #include <boot/core/scalar.hpp>
+#include <boot/device/autotune.hpp>
 #include <boot/device/cublas.hpp>
 #include <boot/device/recording.hpp>
 #include <boot/nn/team/operations.hpp>
 #include <boot/tensor/view.hpp>
 
+#include <algorithm>
 #include <array>
 #include <compare>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <map>
-#include <type_traits>
 #include <utility>
+#include <vector>
 
 namespace boot::inline v0 {
 
@@ -40,8 +42,9 @@ struct cublas_matrix {
 struct cublas_product {
   cublas_matrix a, b, d;
   std::int64_t batch = 1;
-  bool bias = false;  // one number per row of D is added
+  int bias = 0;  // one number per row of D is added: the alignment of their address in bytes; 0: none
   bool tf32 = false;
+  int tuned = 0;  // ways that were timed
 
   auto operator<=>(const cublas_product&) const = default;
   [[nodiscard]] std::int64_t k() const noexcept { return a.transposed ? a.rows : a.columns; }
@@ -62,22 +65,37 @@ struct cublas_product {
 template <ProductScalar T>
 inline constexpr cudaDataType_t cublas_type = std::same_as<T, float> ? CUDA_R_32F : CUDA_R_16BF;
 
+/// The alignment of an address in bytes, at most 16.
+[[nodiscard]] inline int alignment_of(std::uintptr_t address) noexcept {
+  address |= 16u;
+  return static_cast<int>(address & (~address + 1));
+}
+
 /// The type and alignment of a matrix of `m` that begins at `p`.
 template <ProductScalar T>
 void set_memory(cublas_matrix& m, const T* p, std::int64_t stride) {
   m.type = cublas_type<T>;
   m.stride = stride;
-  const std::uint64_t bits =
-      reinterpret_cast<std::uintptr_t>(p) | (static_cast<std::uint64_t>(stride) * sizeof(T)) | 16u;
-  m.alignment = static_cast<int>(bits & (~bits + 1));
+  m.alignment = alignment_of(reinterpret_cast<std::uintptr_t>(p) | (static_cast<std::uintptr_t>(stride) * sizeof(T)));
 }
 
-/// How one product is computed, chosen once by the library's heuristics.
+/// What a product reads and writes.
+struct cublas_operands {
+  float alpha = 1;
+  const void *a = nullptr, *b = nullptr;
+  float beta = 0;
+  void* d = nullptr;
+  const void* bias = nullptr;
+};
+
+/// How one product is computed: ways that the library offers, the one it expects to be fastest first.
 class cublas_plan {
  public:
   static constexpr std::size_t most_workspace = std::size_t{32} << 20;  // what the library's guide names for Hopper
+  static constexpr int fewest_ways = 8, most_ways = 32;  // asked for: what was offered may be refused when it is run
 
-  cublas_plan(cublasLtHandle_t handle, const cublas_product& p) {
+  /// `bias`: an address as aligned as those of later calls.
+  cublas_plan(cublasLtHandle_t handle, const cublas_product& p, const void* bias) : handle_(handle) {
     const auto check = [&](cublasStatus_t status, const char* call) {
       check_cublas(status, call, "a product [{}, {}] x [{}, {}], batch {}, types {} {} {}", p.d.columns, p.k(), p.k(),
                    p.d.rows, p.batch, static_cast<int>(p.b.type), static_cast<int>(p.a.type),
@@ -92,9 +110,10 @@ class cublas_plan {
     const auto operation = [](bool transposed) { return transposed ? CUBLAS_OP_T : CUBLAS_OP_N; };
     set(CUBLASLT_MATMUL_DESC_TRANSA, operation(p.a.transposed));
     set(CUBLASLT_MATMUL_DESC_TRANSB, operation(p.b.transposed));
-    if (p.bias) {
+    if (p.bias != 0) {
       set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
       set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, p.d.type);
+      set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);  // the heuristics look at its alignment
     }
     const cublas_matrix* const matrices[3] = {&p.a, &p.b, &p.d};
     for (std::size_t i = 0; i < 3; ++i) {
@@ -129,14 +148,17 @@ class cublas_plan {
     wish(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, static_cast<std::uint32_t>(p.b.alignment));
     wish(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, static_cast<std::uint32_t>(p.d.alignment));
     wish(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, static_cast<std::uint32_t>(p.d.alignment));
-    cublasLtMatmulHeuristicResult_t found{};
+    std::array<cublasLtMatmulHeuristicResult_t, most_ways> found{};
     int count = 0;
-    check(cublasLtMatmulAlgoGetHeuristic(handle, description_, layouts_[0], layouts_[1], layouts_[2], layouts_[2],
-                                         wishes.value, 1, &found, &count),
-          "cublasLtMatmulAlgoGetHeuristic");
-    check(count > 0 ? found.state : CUBLAS_STATUS_NOT_SUPPORTED, "cublasLtMatmulAlgoGetHeuristic");
-    algorithm_ = found.algo;
-    workspace_ = found.workspaceSize;
+    check(
+        cublasLtMatmulAlgoGetHeuristic(handle, description_, layouts_[0], layouts_[1], layouts_[2], layouts_[2],
+                                       wishes.value, std::clamp(p.tuned, fewest_ways, most_ways), found.data(), &count),
+        "cublasLtMatmulAlgoGetHeuristic");
+    for (int i = 0; i < count; ++i) {
+      const auto& f = found[static_cast<std::size_t>(i)];
+      if (f.state == CUBLAS_STATUS_SUCCESS) ways_.push_back({f.algo, f.workspaceSize});
+    }
+    check(ways_.empty() ? CUBLAS_STATUS_NOT_SUPPORTED : CUBLAS_STATUS_SUCCESS, "cublasLtMatmulAlgoGetHeuristic");
   }
   cublas_plan(const cublas_plan&) = delete;
   cublas_plan& operator=(const cublas_plan&) = delete;
@@ -146,24 +168,53 @@ class cublas_plan {
     if (description_ != nullptr) static_cast<void>(cublasLtMatmulDescDestroy(description_));
   }
 
-  /// Bytes of device memory that run() needs.
-  [[nodiscard]] std::size_t workspace() const noexcept { return workspace_; }
-
-  void run(cublasLtHandle_t handle, cudaStream_t stream, float alpha, const void* a, const void* b, float beta, void* d,
-           const void* bias, void* memory) {
-    if (bias != nullptr)
-      check_cublas(cublasLtMatmulDescSetAttribute(description_, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias),
-                   "cublasLtMatmulDescSetAttribute", "the bias");
-    check_cublas(cublasLtMatmul(handle, description_, &alpha, a, layouts_[0], b, layouts_[1], &beta, d, layouts_[2], d,
-                                layouts_[2], &algorithm_, memory, workspace_, stream),
-                 "cublasLtMatmul", "alpha {}, beta {}, {} bytes of workspace", alpha, beta, workspace_);
+  /// Goes on with the fastest way only, by timing `operands`, whose result is lost.
+  void tune(const cuda& dev, const cublas_operands& operands) {
+    std::size_t most = 0;
+    for (const way& w : ways_) most = std::max(most, w.workspace);
+    const buffer<cuda> workspace(dev, most);  // given back: a trial's need not stay
+    keep(fastest_way(dev, ways_.size(), [&](std::size_t i) {
+      check_cublas(attempt(ways_[i], dev.stream, operands, workspace.data()), "cublasLtMatmul", "choice {} of {}", i,
+                   ways_.size());
+    }));
+  }
+  /// Enqueues the product, the first time in the first way that the library does not refuse.
+  void run(const cuda& dev, const cublas_operands& operands) {
+    static constexpr int workspace_slot = 2;
+    cublasStatus_t status = CUBLAS_STATUS_NOT_SUPPORTED;
+    for (std::size_t i = 0; i < ways_.size(); ++i) {
+      status = attempt(ways_[i], dev.stream, operands, device_scratch(dev, ways_[i].workspace, workspace_slot));
+      if (status == CUBLAS_STATUS_SUCCESS) {
+        if (ways_.size() > 1) keep(i);
+        return;
+      }
+      if (status != CUBLAS_STATUS_NOT_SUPPORTED) break;
+    }
+    check_cublas(status, "cublasLtMatmul", "alpha {}, beta {}, {} ways", operands.alpha, operands.beta, ways_.size());
   }
 
  private:
+  struct way {  // the library's own struct has no name, which nvcc 13.0 does not survive in a vector
+    cublasLtMatmulAlgo_t algorithm;
+    std::size_t workspace;  // bytes
+  };
+  void keep(std::size_t i) {
+    ways_[0] = ways_[i];
+    ways_.resize(1);
+  }
+  [[nodiscard]] cublasStatus_t attempt(const way& chosen, cudaStream_t stream, const cublas_operands& o, void* memory) {
+    if (o.bias != nullptr)
+      check_cublas(
+          cublasLtMatmulDescSetAttribute(description_, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &o.bias, sizeof o.bias),
+          "cublasLtMatmulDescSetAttribute", "the bias");
+    return cublasLtMatmul(handle_, description_, &o.alpha, o.a, layouts_[0], o.b, layouts_[1], &o.beta, o.d,
+                          layouts_[2], o.d, layouts_[2], &chosen.algorithm, memory, chosen.workspace, stream);
+  }
+
+  cublasLtHandle_t handle_;
   cublasLtMatmulDesc_t description_ = nullptr;
   std::array<cublasLtMatrixLayout_t, 3> layouts_{};
-  cublasLtMatmulAlgo_t algorithm_{};
-  std::size_t workspace_ = 0;
+  std::vector<way> ways_;
 };
 
 /// A stream's handle and plans.
@@ -171,18 +222,20 @@ struct cublas_plans {
   cublas_handle handle;
   std::map<cublas_product, cublas_plan> all;
 
-  cublas_plan& get(const cublas_product& p) {
-    const auto found = all.find(p);
-    return found != all.end() ? found->second : all.try_emplace(p, handle.get(), p).first->second;
+  /// The plan of a product and whether it is new.
+  std::pair<cublas_plan&, bool> get(const cublas_product& p, const void* bias) {
+    const auto [at, is_new] = all.try_emplace(p, handle.get(), p, bias);
+    return {at->second, is_new};
   }
 };
 
 /// Row-major C = alpha op(A) op(B) + beta C + bias. A and B of type T, C of type C. `bias`: one number per column of C,
-/// or null.
-template <ProductScalar T, ProductScalar C>
+/// or null; float, or as C.
+template <ProductScalar T, ProductScalar C, ProductScalar B = float>
 void multiply(const cuda& dev, cublas_product p, float alpha, const T* a, std::int64_t stride_a, const T* b,
-              std::int64_t stride_b, float beta, C* c, std::int64_t stride_c, const float* bias = nullptr) {
-  static constexpr int workspace_slot = 2;
+              std::int64_t stride_b, float beta, C* c, std::int64_t stride_c, const B* bias = nullptr) {
+  static_assert(std::same_as<B, C> || std::same_as<B, float>);
+  static constexpr int bias_slot = 0;
   if (p.d.rows == 0 || p.d.columns == 0 || p.batch == 0) return;
   if (!enqueues(6, p.d.rows, p.d.columns, p.k(), p.batch)) return;
   require(p.k() > 0, "boot: a product [{}, 0] x [0, {}]; its inner dimension must be positive", p.d.columns, p.d.rows);
@@ -190,35 +243,54 @@ void multiply(const cuda& dev, cublas_product p, float alpha, const T* a, std::i
   set_memory(p.a, b, p.batch > 1 ? stride_b : 0);
   set_memory(p.b, a, p.batch > 1 ? stride_a : 0);
   set_memory(p.d, c, p.batch > 1 ? stride_c : 0);
-  p.bias = bias != nullptr;
   p.tf32 = std::same_as<T, float> && dev.tf32;
-  auto& plans = per_stream<cublas_plans>(dev);
-  cublas_plan& plan = plans.get(p);
-  const std::size_t kept = (plan.workspace() + 255) / 256 * 256;
-  const bool narrow = std::same_as<C, bf16> && bias != nullptr;
-  auto* const memory = static_cast<std::byte*>(
-      device_scratch(dev, kept + (narrow ? static_cast<std::size_t>(p.d.rows) * sizeof(C) : 0), workspace_slot));
-  const void* added = bias;
-  if constexpr (std::same_as<C, bf16>) {  // the library adds a bias of the result's type only
-    if (narrow) {
-      auto* const to = reinterpret_cast<bf16*>(memory + kept);
+  p.tuned = dev.autotune;
+  // The library adds a bias of the result's type only.
+  const bool converts = !std::same_as<B, C> && bias != nullptr;
+  if (bias != nullptr) p.bias = converts ? 16 : alignment_of(reinterpret_cast<std::uintptr_t>(bias));
+  const std::size_t bias_bytes = converts ? (static_cast<std::size_t>(p.d.rows) * sizeof(C) + 255) / 256 * 256 : 0;
+  auto* const added = static_cast<std::byte*>(device_scratch(dev, bias_bytes, bias_slot));
+  cublas_operands operands{alpha, b, a, beta, c, bias};
+  if constexpr (!std::same_as<B, C>) {
+    if (converts) {
+      operands.bias = added;
       const recording_scope part_of_this_call(nullptr);  // the stream captures it, rehearsals have left it out
-      convert(dev, view<const float, cuda>{bias, {p.d.rows}}, view<bf16, cuda>{to, {p.d.rows}});
-      added = to;
+      convert(dev, view<const B, cuda>{bias, {p.d.rows}}, view<C, cuda>{reinterpret_cast<C*>(added), {p.d.rows}});
     }
   }
-  plan.run(plans.handle.get(), dev.stream, alpha, b, a, beta, c, added, memory);
+  auto [plan, is_new] = per_stream<cublas_plans>(dev).get(p, operands.bias);
+  if (is_new && dev.autotune > 1 && !is_captured(dev.stream)) {
+    const std::int64_t numbers = (p.batch - 1) * p.d.stride + (p.d.columns - 1) * p.d.ld + p.d.rows;
+    const buffer<cuda> lost(dev, static_cast<std::size_t>(numbers) * sizeof(C));
+    fill_zero(dev, lost.data(), lost.bytes());
+    cublas_operands trial = operands;
+    trial.d = lost.data();
+    plan.tune(dev, trial);
+  }
+  plan.run(dev, operands);
 }
 
+}  // namespace detail
+
+namespace detail {
+template <ProductScalar T, ProductScalar B>
+void linear(const cuda& dev, view<const T, cuda> x, view<const T, cuda> weight, const B* bias, view<T, cuda> y) {
+  const std::int64_t out = weight.extents()[0], in = weight.extents()[1], rows = x.size() / (in > 0 ? in : 1);
+  multiply(dev, cublas_from_rows(rows, out, in, in, false, in, true, out), 1, x.data(), 0, weight.data(), 0, 0,
+           y.data(), 0, bias);
+}
 }  // namespace detail
 
 /// y[rows, out] = x[rows, in] weight[out, in]^T + bias[out]; `bias` may be null.
 template <ProductScalar T>
 void linear_forward(const cuda& dev, view<const T, cuda> x, view<const T, cuda> weight, const float* bias,
                     view<T, cuda> y) {
-  const std::int64_t out = weight.extents()[0], in = weight.extents()[1], rows = x.size() / (in > 0 ? in : 1);
-  detail::multiply(dev, detail::cublas_from_rows(rows, out, in, in, false, in, true, out), 1, x.data(), 0,
-                   weight.data(), 0, 0, y.data(), 0, bias);
+  detail::linear(dev, x, weight, bias, y);
+}
+/// The same with a bias that was rounded before: the library adds one of the result's type only.
+inline void linear_forward(const cuda& dev, view<const bf16, cuda> x, view<const bf16, cuda> weight, const bf16* bias,
+                           view<bf16, cuda> y) {
+  detail::linear(dev, x, weight, bias, y);
 }
 /// dx[rows, in] (+)= dy[rows, out] weight[out, in].
 template <ProductScalar T>

@@ -125,7 +125,7 @@ TEMPLATE_TEST_CASE("Team kernels of Fourier features are the host's loops", "[nn
     const std::vector<double> exact(input.begin(), input.end());
     team_array<T> y({rows, 2 * n}, 2, 1);
     y.poison();
-    boot::fourier_features(dev, input.data(), rows, w.in(), logarithm, logarithm, y.numbers);
+    boot::fourier_features(dev, boot::testing::on_device(input).data(), rows, w.in(), logarithm, logarithm, y.numbers);
     boot::fourier_features(host, exact.data(), rows, in(w.host, {n}), logarithm, logarithm, out(y.host, {rows, 2 * n}));
     CHECK(y.error() <= team_tolerance<T>());
   }
@@ -134,7 +134,7 @@ TEMPLATE_TEST_CASE("Team kernels of Fourier features are the host's loops", "[nn
 TEST_CASE("Fourier features of the logarithm of what has none are NaN", "[nn][team]") {
   const team_array<float> w({4}, 1);
   team_array<float> y({3, 8}, 2);
-  const float input[3] = {0, -1, 1};
-  boot::fourier_features(dev, input, 3, w.in(), true, false, y.numbers);
+  const auto input = boot::testing::on_device(std::vector<float>{0, -1, 1});
+  boot::fourier_features(dev, input.data(), 3, w.in(), true, false, y.numbers);
   for (int i = 0; i < 24; ++i) CHECK(std::isnan(y.numbers.data()[i]) == (i < 16));
 }

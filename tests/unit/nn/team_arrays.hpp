@@ -48,6 +48,12 @@ struct team_array {
   }
 };
 
+/// A copy where kernels reach it: a std::vector's memory is the host's alone.
+template <class T>
+[[nodiscard]] tensor<T, team_device> on_device(const std::vector<T>& numbers) {
+  return tensor_of<T>(team_device{}, std::span<const T>(numbers), {std::ssize(numbers)});
+}
+
 /// What rounding may leave: `factor` times 1e-12 for double, 1e-6 for float, 5e-3 for bf16.
 template <class T>
 [[nodiscard]] double team_tolerance(double factor = 1) {

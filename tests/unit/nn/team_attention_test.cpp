@@ -46,7 +46,8 @@ void attend(const sizes& s, bool masked, std::int64_t shift, bool accumulate, un
   using C = boot::compute_type<T>;
   CAPTURE(s.batch, s.queries, s.keys, s.heads, s.depth, s.shared, masked, shift, accumulate, wanted, score_bytes);
   const bytes tokens = masked ? some_tokens(s) : bytes{};
-  const std::uint8_t* const mask = masked ? tokens.data() : nullptr;
+  const auto tokens_there = boot::testing::on_device(tokens);
+  const std::uint8_t* const mask = masked ? tokens_there.data() : nullptr;
   const team_array<T> q(s.q(), 1, shift), k(s.k(), 2, shift), v(s.k(), 3, shift), dout(s.q(), 4, shift);
   team_array<T> y(s.q(), 5, shift), dq(s.q(), 6, shift), dk(s.k(), 7, shift), dv(s.k(), 8, shift);
   team_array<C> lse(s.lse(), 9);

@@ -21,7 +21,8 @@ void embed(std::int64_t rows, std::int64_t n, bool all_null) {
   const team_array<T> dy({rows, n}, 3, 1);
   std::vector<std::int32_t> ids;
   for (std::int64_t r = 0; r < rows; ++r) ids.push_back(static_cast<std::int32_t>((r * 7) % 5) - 1);  // class 3 rarely
-  const boot::class_labels<device> labels{{ids.data(), {rows}}, all_null};
+  const auto ids_there = boot::testing::on_device(ids);
+  const boot::class_labels<device> labels{{ids_there.data(), {rows}}, all_null};
   const boot::class_labels<boot::cpu> host_labels{{ids.data(), {rows}}, all_null};
 
   y.poison();
@@ -53,13 +54,14 @@ TEST_CASE("Gradients of class embeddings add rows in the order of the batch, bit
   for (std::int64_t r = 0; r < rows; ++r) ids.push_back(static_cast<std::int32_t>(r % 3) - 1);
   boot::embedding_backward(host, boot::view<const float, boot::cpu>(dy.numbers.data(), {rows, n}),
                            boot::class_labels<boot::cpu>{{ids.data(), {rows}}}, boot::testing::out(want, {3, n}));
-  boot::embedding_backward(dev, dy.in(), boot::class_labels<device>{{ids.data(), {rows}}}, dtable.numbers);
+  const auto ids_there = boot::testing::on_device(ids);
+  boot::embedding_backward(dev, dy.in(), boot::class_labels<device>{{ids_there.data(), {rows}}}, dtable.numbers);
   CHECK(to_host(dev, dtable.in()) == want);
 }
 
 TEST_CASE("The row of a class that the table does not have becomes NaN", "[nn][team]") {
   team_array<float> table({3, 2}, 1), y({3, 2}, 2);
-  const std::vector<std::int32_t> ids{0, 2, -1};  // classes 0 and 1, and the null class
+  const auto ids = boot::testing::on_device(std::vector<std::int32_t>{0, 2, -1});  // classes 0, 1 and the null class
   boot::embedding_forward(dev, table.in(), boot::class_labels<device>{{ids.data(), {3}}}, y.numbers);
   const auto got = to_host(dev, y.in());
   CHECK(got[0] == table.numbers.data()[0]);
@@ -79,7 +81,7 @@ TEMPLATE_TEST_CASE("Team kernels of sinusoids are the host's loops", "[nn][team]
       y.poison();
       std::vector<T> want(static_cast<std::size_t>(rows * features));
       boot::sinusoids(host, input.data(), rows, features, cosine_first, 0, 10000, 1.5, want.data());
-      boot::sinusoids(dev, input.data(), rows, features, cosine_first, 0, 10000, 1.5, y.numbers.data());
+      boot::sinusoids(dev, boot::testing::on_device(input).data(), rows, features, cosine_first, 0, 10000, 1.5, y.numbers.data());
       for (std::size_t i = 0; i < want.size(); ++i) y.host[i] = static_cast<double>(want[i]);
       // Angles to 2e4: in double the last bit of an angle is 4e-12. In float both round the angle alike.
       CHECK(y.error() <= (sizeof(T) == 8 ? 4e-12 : 4e-7));

@@ -26,7 +26,8 @@ TEMPLATE_TEST_CASE("Team kernels of tables without a null class copy and add row
   const std::int64_t width = GENERATE(1, 65, 300), classes = 4;
   const std::vector<std::int32_t> ids{3, 0, 3, 1, -1, 4};  // the last two have no row
   const auto batch = static_cast<std::int64_t>(ids.size());
-  const ids_without_null labels{{{ids.data(), {batch}}}, static_cast<std::int32_t>(classes)};
+  const auto ids_there = boot::testing::on_device(ids);
+  const ids_without_null labels{{{ids_there.data(), {batch}}}, static_cast<std::int32_t>(classes)};
   const team_array<C> table({classes, width}, 1, 1);
   const team_array<T> dy({batch, width}, 2, 1);
   team_array<T> y({batch, width}, 3, 1);

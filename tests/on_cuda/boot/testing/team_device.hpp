@@ -4,9 +4,11 @@
 #pragma once
 
 #include <boot/device/cuda.hpp>
+#include <boot/device/memory.hpp>
 #include <boot/kernel/cuda/launch.cuh>
 #include <boot/kernel/team/team_device.hpp>
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -45,11 +47,14 @@ void launch(const team_device&, const Body& body, std::int64_t blocks, std::int6
   launch(cuda{}, body, blocks, samples);
   check_cuda(cudaDeviceSynchronize(), "a kernel");
 }
-/// Memory for partial results; NaN patterns at every call.
-[[nodiscard]] inline void* device_scratch(const team_device&, std::size_t bytes, int slot = 0) {
-  void* const p = device_scratch(cuda{}, bytes, slot);
-  if (p != nullptr) poison(cuda{}, p, bytes);
-  return p;
+/// Memory for partial results, which the host reaches as well; NaN patterns at every call.
+[[nodiscard]] inline void* device_scratch(const team_device& dev, std::size_t bytes, int slot = 0) {
+  static auto& memory = *new std::array<buffer<team_device>, 4>;  // at the end the driver may be gone before them
+  buffer<team_device>& own = memory[static_cast<std::size_t>(slot)];
+  if (bytes == 0) return nullptr;
+  if (own.bytes() < bytes) own = buffer<team_device>(dev, bytes);
+  std::memset(own.data(), 0xff, bytes);
+  return own.data();
 }
 /// Sets `bytes` bytes at `p` to zero.
 inline void fill_zero(const team_device&, void* p, std::size_t bytes) { std::memset(p, 0, bytes); }

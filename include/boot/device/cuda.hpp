@@ -57,6 +57,14 @@ inline void check_cuda(cudaError_t status, const char* call) {
 
 namespace detail {
 
+[[nodiscard]] inline cudaMemPool_t cuda_pool() {
+  int device = 0;
+  check_cuda(cudaGetDevice(&device), "cudaGetDevice");
+  cudaMemPool_t pool = nullptr;
+  check_cuda(cudaDeviceGetDefaultMemPool(&pool, device), "cudaDeviceGetDefaultMemPool");
+  return pool;
+}
+
 /// Tells the device's pool once to keep what is freed: it would go back to the system at every synchronization.
 inline void keep_cuda_pool() {
   static std::atomic<std::uint64_t> kept{0};
@@ -64,10 +72,9 @@ inline void keep_cuda_pool() {
   check_cuda(cudaGetDevice(&device), "cudaGetDevice");
   const std::uint64_t bit = std::uint64_t{1} << (device % 64);
   if ((kept.load(std::memory_order_relaxed) & bit) != 0) return;
-  cudaMemPool_t pool = nullptr;
-  check_cuda(cudaDeviceGetDefaultMemPool(&pool, device), "cudaDeviceGetDefaultMemPool");
   std::uint64_t threshold = UINT64_MAX;
-  check_cuda(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &threshold), "cudaMemPoolSetAttribute");
+  check_cuda(cudaMemPoolSetAttribute(cuda_pool(), cudaMemPoolAttrReleaseThreshold, &threshold),
+             "cudaMemPoolSetAttribute");
   kept.fetch_or(bit);
 }
 
@@ -115,6 +122,28 @@ struct cuda {
 };
 
 static_assert(Device<cuda>);
+
+/// What the driver says of the current device's memory pool, which all of boot::cuda's device memory comes from.
+struct cuda_pool_statistics {
+  std::int64_t used_bytes = 0;      ///< given out now
+  std::int64_t peak_bytes = 0;      ///< most ever given out at once, since reset_cuda_pool_peak()
+  std::int64_t reserved_bytes = 0;  ///< taken from the system now: what is given back stays reserved
+};
+/// The driver's counters; throws boot::error without a device.
+[[nodiscard]] inline cuda_pool_statistics cuda_pool_use() {
+  const auto get = [pool = detail::cuda_pool()](cudaMemPoolAttr name) {
+    std::uint64_t value = 0;
+    check_cuda(cudaMemPoolGetAttribute(pool, name, &value), "cudaMemPoolGetAttribute");
+    return static_cast<std::int64_t>(value);
+  };
+  return {get(cudaMemPoolAttrUsedMemCurrent), get(cudaMemPoolAttrUsedMemHigh), get(cudaMemPoolAttrReservedMemCurrent)};
+}
+/// Lets the driver's peak begin anew at what is given out now.
+inline void reset_cuda_pool_peak() {
+  std::uint64_t zero = 0;
+  check_cuda(cudaMemPoolSetAttribute(detail::cuda_pool(), cudaMemPoolAttrUsedMemHigh, &zero),
+             "cudaMemPoolSetAttribute");
+}
 
 namespace detail {
 

@@ -63,6 +63,7 @@ struct run_result {
   std::int64_t skipped_steps = 0;  ///< steps without an update, of the whole run
   loss_report loss = {};           ///< of the last step
   double seconds = 0;              ///< this call took
+  std::int64_t live_bytes = 0;     ///< all the library holds on this kind of device at the end
 };
 
 /// Trains an objective's student:
@@ -177,6 +178,10 @@ class distiller {
     result.resumed = resumed_;
     result.skipped_steps = skipped_;
     result.loss = last_.loss;
+    result.live_bytes = memory_use<D>().live_bytes;
+    if (forecast_bytes_ > 0 && static_cast<double>(result.live_bytes) > 1.1 * static_cast<double>(forecast_bytes_))
+      say(fmt::format("boot: the run holds {} of device memory, plan() had forecast {}: something else has taken more",
+                      bytes_text(result.live_bytes), bytes_text(forecast_bytes_)));
     result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     return result;
   }
@@ -238,6 +243,15 @@ class distiller {
     p.live_bytes = memory_use<D>().live_bytes;
     p.working_bytes = p.live_bytes - before;
     p.samples_per_second = p.seconds_per_step > 0 ? static_cast<double>(p.batch) / p.seconds_per_step : 0;
+    p.run_bytes = p.live_bytes;
+    if constexpr (replays) {
+      if (options_.capture && !replay_.ready() && capture_support<D>::possible(dev_)) {
+        begin_recording();
+        p.run_bytes += replay_.bytes_for(step_, recorded());
+        optimizer_.set_updates(base_updates_);
+      }
+    }
+    forecast_bytes_ = p.run_bytes;
     fill_zero(dev_, arena.gradient());
     return p;
   }
@@ -390,6 +404,10 @@ class distiller {
       return perform(step);
     };
   }
+  void begin_recording() {
+    base_step_ = step_;
+    base_updates_ = optimizer_.updates();
+  }
   // Captures the next step where that may be and pays.
   bool captured() {
     if (!options_.capture || replay_off_ || plain_steps_ < 2 || !capture_support<D>::possible(dev_)) return false;
@@ -397,8 +415,7 @@ class distiller {
       switch_replay_off("something allocates device memory every few steps, and each time a step is captured again");
       return false;
     }
-    base_step_ = step_;
-    base_updates_ = optimizer_.updates();
+    begin_recording();
     const std::string why = replay_.capture(step_, recorded());
     optimizer_.set_updates(base_updates_);
     ++captures_;
@@ -508,6 +525,7 @@ class distiller {
   std::int64_t plain_steps_ = 0, captures_ = 0, replayed_ = 0;  // steps run as written since the last change of memory
   bool started_ = false, resumed_ = false, looked_ = false, stop_ = false;
   bool replay_off_ = false;
+  std::int64_t forecast_bytes_ = 0;  // of the last plan()
   step_info last_{};
 };
 

@@ -29,6 +29,8 @@ struct training_plan {
   std::int64_t activation_bytes = -1;  ///< of the recorded student call on one part, by student.plan(); -1: not known
   std::int64_t working_bytes = 0;      ///< taken by evaluations of the objective: its buffers and all activations
   std::int64_t live_bytes = 0;         ///< all the library holds on this kind of device, other objects included
+  std::int64_t run_bytes = 0;          ///< the same during run(): with what captured steps take besides. run() says so
+                                       ///< where it ends with a tenth more
   bool calls_known = false;            ///< the objective has describe()
   objective_cost calls = {};           ///< samples per step that teacher and student see
   double seconds_per_step = 0;         ///< measured: one evaluation of the objective, without the optimiser's pass
@@ -87,6 +89,7 @@ struct plan_condition<conditions<C...>> {
   row("activations", p.activation_bytes < 0 ? "not known" : bytes_text(p.activation_bytes) + ", recorded call");
   row("objective, working", bytes_text(p.working_bytes) + ", activations included");
   row("in use now", bytes_text(p.live_bytes));
+  if (p.run_bytes > p.live_bytes) row("in use by run()", bytes_text(p.run_bytes));
   if (p.calls_known) {
     row("teacher samples per step", fmt::format("{:.6g}", p.calls.teacher_samples));
     row("student samples per step",

@@ -66,6 +66,15 @@ class step_replay {
     return now.allocations != memory_.allocations || now.live_bytes != memory_.live_bytes;
   }
 
+  /// Bytes of device memory that capture() of code(step) will take, whose memory must be there.
+  template <class Code>
+  [[nodiscard]] std::int64_t bytes_for(std::int64_t step, const Code& code) {
+    detail::step_recording measured = rehearsal();
+    perform(measured, step, code);
+    const std::size_t sent = room(measured.sent_bytes), read = room(measured.read_bytes);
+    return static_cast<std::int64_t>(sent + read + static_cast<std::size_t>(rows_for(sent)) * sent +
+                                     sizeof(step_control));
+  }
   /// Captures code(step), the host code of a step that was run uncaptured before, so that its memory is there. Nothing
   /// is updated. On failure returns why, and what follows must run uncaptured; "" for success.
   template <class Code>
@@ -183,8 +192,7 @@ class step_replay {
            static_cast<std::size_t>(step & (rows_ - 1)) * (sizeof(step_record) + read_.bytes());
   }
   [[nodiscard]] bool same_room(const detail::step_recording& r) const noexcept {
-    return std::max<std::size_t>(r.sent_bytes, 128) == sent_.bytes() &&
-           std::max<std::size_t>(r.read_bytes, 128) == read_.bytes();
+    return room(r.sent_bytes) == sent_.bytes() && room(r.read_bytes) == read_.bytes();
   }
   // A recording with the device's places; before they exist, addresses that nobody follows.
   [[nodiscard]] detail::step_recording rehearsal() const noexcept {
@@ -229,12 +237,17 @@ class step_replay {
     }
     graphs_[at].replay(dev_);
   }
+  [[nodiscard]] static std::size_t room(std::size_t bytes) noexcept { return std::max<std::size_t>(bytes, 128); }
+  [[nodiscard]] std::int64_t rows_for(std::size_t sent) const noexcept {
+    std::int64_t rows = 512;
+    while (rows > fewest_rows && static_cast<std::size_t>(rows) * sent > table_bytes_) rows /= 2;
+    return rows;
+  }
   void make_room(const detail::step_recording& r) {
     signature_ = r.signature;
-    const std::size_t sent = std::max<std::size_t>(r.sent_bytes, 128), read = std::max<std::size_t>(r.read_bytes, 128);
+    const std::size_t sent = room(r.sent_bytes), read = room(r.read_bytes);
     if (sent_.bytes() == sent && read_.bytes() == read) return;
-    rows_ = 512;
-    while (rows_ > fewest_rows && static_cast<std::size_t>(rows_) * sent > table_bytes_) rows_ /= 2;
+    rows_ = rows_for(sent);
     sent_ = buffer<D>(dev_, sent);
     read_ = buffer<D>(dev_, read);
     table_ = buffer<D>(dev_, static_cast<std::size_t>(rows_) * sent);

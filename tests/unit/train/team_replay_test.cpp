@@ -22,6 +22,7 @@
 #include <boot/train/checkpoint.hpp>
 #include <boot/train/distiller.hpp>
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <fstream>
@@ -415,6 +416,32 @@ TEST_CASE("a run of replays that is stopped keeps the count of its updates", "[t
   const auto captured = run(true), plain = run(false);
   CHECK(same_bits(captured.first, plain.first));
   CHECK(captured.second > 0);
+}
+
+TEST_CASE("plan() forecasts what a run of replays holds", "[train][team]") {
+  const device dev;
+  const auto teacher = new_model<boot::mlp>(dev);
+  auto student = boot::student_of(dev, teacher);
+  boot::bootstrap loss(teacher, student, plan);
+  boot::distiller trainer{dev, loss, {.steps = 12, .batch = 64, .progress = boot::progress_mode::off}};
+  std::vector<std::string> messages;
+  trainer.on_message([&](std::string_view text) { messages.emplace_back(text); });
+  const boot::training_plan forecast = trainer.plan();
+  CHECK(forecast.run_bytes > forecast.live_bytes);
+  CHECK_THAT(boot::to_string(forecast), Catch::Matchers::ContainsSubstring("in use by run()"));
+  const boot::run_result r = trainer.run();
+  CHECK(trainer.replayed_steps() == 10);
+  CHECK(r.live_bytes == boot::memory_use<device>().live_bytes);
+  CHECK(std::abs(static_cast<double>(r.live_bytes) / static_cast<double>(forecast.run_bytes) - 1) < 0.01);
+  CHECK(messages.empty());
+  // Who takes memory behind the forecast's back is told.
+  boot::distiller more{dev, loss, {.steps = 2, .batch = 64, .progress = boot::progress_mode::off}};
+  more.on_message([&](std::string_view text) { messages.emplace_back(text); });
+  const boot::training_plan second = more.plan();
+  const boot::buffer<device> taken(dev, static_cast<std::size_t>(second.run_bytes));
+  static_cast<void>(more.run());
+  REQUIRE(messages.size() == 1);
+  CHECK_THAT(messages[0], Catch::Matchers::ContainsSubstring("plan() had forecast"));
 }
 
 TEST_CASE("steps behind the end of the run are never rehearsed", "[train][team]") {

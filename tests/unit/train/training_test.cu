@@ -72,6 +72,24 @@ TEST_CASE("replayed steps on a device have the bits of plain ones", "[train][cud
   CHECK(again.weights == captured.weights);
 }
 
+TEST_CASE("plan() on a device forecasts what the run holds there", "[train][cuda]") {
+  if (boot::cuda_device_count() == 0) SKIP("no CUDA device");
+  const boot::cuda_stream stream;
+  const boot::cuda dev = stream.device();
+  const boot::network_model<boot::mlp, boot::cuda, float> inner(
+      dev, boot::mlp({.features = 64, .width = 512, .hidden_layers = 4}), {boot::prediction_kind::v}, 5);
+  auto student = boot::student_of(dev, inner);
+  boot::bootstrap loss(inner, student, boot::cosine_schedule{});
+  boot::distiller trainer{dev, loss, {.steps = 20, .batch = 256, .progress = boot::progress_mode::off}};
+  const boot::training_plan forecast = trainer.plan();
+  const auto used = boot::cuda_pool_use();
+  const boot::run_result r = trainer.run();
+  CHECK(trainer.replayed_steps() == 18);
+  CHECK(std::abs(static_cast<double>(r.live_bytes) / static_cast<double>(forecast.run_bytes) - 1) < 0.1);
+  CHECK(used.used_bytes > 0);  // the driver's own count, rounded up block by block
+  CHECK(boot::cuda_pool_use().peak_bytes >= r.live_bytes);
+}
+
 TEST_CASE("the first step on a device has the loss of boot::cpu", "[train][cuda]") {
   if (boot::cuda_device_count() == 0) SKIP("no CUDA device");
   const boot::cuda_stream stream;

@@ -56,11 +56,21 @@ struct philox4x32 {
   }
 
  private:
+  /// All 64 bits of a * b.
+  BOOT_HD BOOT_FORCE_INLINE static constexpr std::uint64_t product(std::uint32_t a, std::uint32_t b) noexcept {
+#if BOOT_DEVICE_CODE
+    if (!__builtin_is_constant_evaluated()) {
+      std::uint64_t p;  // in a loop the plain product becomes one of 64 bits, with an addition of 0 to its upper half
+      asm("mul.wide.u32 %0, %1, %2;" : "=l"(p) : "r"(b), "r"(a));
+      return p;
+    }
+#endif
+    return static_cast<std::uint64_t>(a) * b;
+  }
   BOOT_HD BOOT_FORCE_INLINE static constexpr void round(std::uint32_t& x0, std::uint32_t& x1, std::uint32_t& x2,
                                                         std::uint32_t& x3, std::uint32_t k0, std::uint32_t k1,
                                                         std::uint32_t index) noexcept {
-    const std::uint64_t p0 = static_cast<std::uint64_t>(multiplier_0) * x0;
-    const std::uint64_t p1 = static_cast<std::uint64_t>(multiplier_1) * x2;
+    const std::uint64_t p0 = product(multiplier_0, x0), p1 = product(multiplier_1, x2);
     x0 = static_cast<std::uint32_t>(p1 >> 32) ^ x1 ^ (k0 + index * weyl_0);
     x1 = static_cast<std::uint32_t>(p1);
     x2 = static_cast<std::uint32_t>(p0 >> 32) ^ x3 ^ (k1 + index * weyl_1);

@@ -80,7 +80,7 @@ TEST_CASE("for_each_element on teams gives the outputs of the host loop, and its
 }
 
 TEST_CASE("fill_noise on teams is boot::cpu's in every bit", "[kernel][team]") {
-  const std::int64_t n = GENERATE(1, 3, 256, 4099);
+  const std::int64_t n = GENERATE(1, 3, 256, 4099, 40'003);
   const std::vector<std::int64_t> samples = {5, 0, std::int64_t{1} << 33};
   const boot::counter_key key{0x123456789abcdefULL, boot::stream::noise, 17};
   const guarded<float> loop(3 * n, 0), team(3 * n, 0);
@@ -92,6 +92,39 @@ TEST_CASE("fill_noise on teams is boot::cpu's in every bit", "[kernel][team]") {
   CHECK_THROWS_WITH(boot::fill_noise(team_device{}, key, std::span<const std::int64_t>(samples),
                                      boot::view<float, team_device>(team.data(), {1, n})),
                     Catch::Matchers::ContainsSubstring("3 samples for noise of shape"));
+}
+
+TEST_CASE("fill_noise of a captured step takes each replay's key and samples, in one piece", "[kernel][team]") {
+  const std::int64_t n = 21;
+  const team_device dev;
+  using capture = boot::capture_support<team_device>;
+  std::vector<std::byte> row(256);
+  const guarded<float> loop(2 * n, 0), team(2 * n, 0);
+  const boot::counter_key keys[2] = {{7, boot::stream::noise, 1}, {7, boot::stream::noise, 2}};
+  const std::vector<std::int64_t> samples[2] = {{4, 9}, {3, std::int64_t{1} << 34}};
+  std::uint64_t signature[2];
+  const auto step = [&](std::size_t k) {
+    boot::detail::step_recording r;
+    r.captured = k == 0;
+    r.device_sent = r.sent = row.data();
+    r.sent_room = row.size();
+    const boot::detail::recording_scope scope(&r);
+    boot::fill_noise(dev, keys[k], std::span<const std::int64_t>(samples[k]),
+                     boot::view<float, team_device>(team.data(), {2, n}));
+    CHECK(r.sent_bytes == boot::detail::step_recording::alignment);
+    signature[k] = r.signature;
+  };
+  capture::begin(dev);
+  step(0);
+  const auto graph = capture::end(dev);
+  for (std::size_t k = 0; k < 2; ++k) {
+    if (k == 1) step(1);  // rehearsed: only the row changes
+    graph.replay(dev);
+    boot::fill_noise(cpu{1}, keys[k], std::span<const std::int64_t>(samples[k]),
+                     boot::view<float, cpu>(loop.data(), {2, n}));
+    CHECK(loop.same_bits(team));
+  }
+  CHECK(signature[0] == signature[1]);
 }
 
 TEST_CASE("decide_update finds the norm and skips what is not finite", "[kernel][team]") {
@@ -146,4 +179,46 @@ TEST_CASE("adamw_ema on teams is the host's update for up to four averages", "[k
   CHECK(team[0][0] != before[0][0]);
   CHECK(team[0][499] == before[0][499]);
   CHECK(team[0][500] != before[0][500]);
+}
+
+TEST_CASE("adamw_body deals the groups of many short ranges on from block to block", "[kernel][team]") {
+  constexpr int threads = 64;
+  const boot::adamw_row<float> row{.5f, 1e-2f, .1f, .9f, .99f, 10.f, 10.f, 1e-8f, {.1f, .2f, .3f, .4f}, 0};
+  const std::array<boot::group_row<float>, 2> groups{{{1.f, 1.f}, {.5f, 0.f}}};
+  std::vector<boot::parameter_range> ranges;
+  std::int64_t n = 0, dealt = 0;
+  std::vector<std::int64_t> number;  // of each element's group
+  for (int r = 0; r < 300; ++r) {
+    const std::int64_t length = r % 50 == 7 ? 1500 : r % 9, gap = r % 4 == 0 ? r % 3 : 0;
+    ranges.push_back({n, n + length, r % 2});
+    for (std::int64_t i = 0; i < length; ++i) number.push_back(dealt + i / 4);
+    dealt += (length + 3) / 4;
+    for (std::int64_t i = 0; i < gap; ++i) number.push_back(-1);
+    n += length + gap;
+  }
+  std::vector<std::vector<float>> begin;
+  for (std::uint64_t k = 0; k < 5; ++k) begin.push_back(numbers<float>(n, k));
+  for (float& v : begin[3]) v = std::abs(v);
+  // The state after the given block of `blocks` has run, -1: after all of them.
+  const auto after = [&](std::int64_t blocks, std::int64_t only) {
+    auto s = begin;
+    float* const average[boot::max_averages] = {s[4].data(), nullptr, nullptr, nullptr};
+    boot::launch_on_host<threads>(blocks, 1, [&](const auto& team) {
+      if (only >= 0 && team.block() != only) return;
+      boot::adamw_body<1>(team, &row, groups.data(), ranges.data(), std::ssize(ranges), s[0].data(),
+                          std::as_const(s[1]).data(), s[2].data(), s[3].data(), average);
+    });
+    return s;
+  };
+  const auto all = after(1, -1);
+  for (const std::int64_t blocks : {2, 3, 7}) CHECK(after(blocks, -1) == all);
+  for (std::int64_t block = 0; block < 3; ++block) {
+    const auto s = after(3, block);
+    std::int64_t wrong = 0;
+    for (std::size_t i = 0; i < number.size(); ++i) {
+      const bool mine = number[i] >= 0 && number[i] / threads % 3 == block;
+      for (std::size_t k = 0; k < 5; ++k) wrong += s[k][i] != (mine ? all : begin)[k][i];
+    }
+    CHECK(wrong == 0);
+  }
 }

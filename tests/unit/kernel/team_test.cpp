@@ -57,7 +57,7 @@ TEST_CASE("A body gives the same bits whether its arrays are aligned or not", "[
 }
 
 TEST_CASE("Noise is that of random.hpp in every bit, by the loop and by the team", "[kernel]") {
-  const std::int64_t n = GENERATE(1, 3, 4, 255, 256, 257, 4097, 100'003);
+  const std::int64_t n = GENERATE(1, 3, 4, 255, 256, 257, 511, 512, 515, 516, 1027, 4097, 100'003);
   const std::int64_t shift = GENERATE(0, 1);
   const std::vector<std::int64_t> samples = {5, 0, std::int64_t{1} << 33};
   const boot::counter_key key{0x123456789abcdefULL, boot::stream::noise, 17};

@@ -118,6 +118,7 @@ BOOT_HD void square_sum_body(const Team& team, const T* x, std::int64_t n, compu
 }
 
 /// AdamW and `Averages` averages over all ranges, as adamw_ema does it on the host. With row->skip set it does nothing.
+/// Groups are dealt on from range to range: were each dealt from block 0, the first blocks would get all short ranges.
 /// Grid: blocks x 1.
 template <int Averages, class Team, class T>
 BOOT_HD void adamw_body(const Team& team, const adamw_row<T>* row, const group_row<T>* groups,
@@ -127,15 +128,19 @@ BOOT_HD void adamw_body(const Team& team, const adamw_row<T>* row, const group_r
   using group = detail::element_group<T, width>;
   const adamw_row<T> p = *row;
   if (p.skip != T{0}) return;
-  const std::int64_t step = team.blocks() * Team::size, mine = team.block() * Team::size + team.rank();
+  const std::int64_t step = team.blocks() * Team::size;
+  std::int64_t g = team.block() * Team::size + team.rank();  // this thread's next group, from the range's first
   for (std::int64_t r = 0; r < range_count; ++r) {
     const parameter_range range = ranges[r];
+    const std::int64_t n = range.end - range.begin, count = n / width, dealt = (n + width - 1) / width;
+    if (g >= dealt) {
+      g -= dealt;
+      continue;
+    }
     const group_row<T> factors = groups[range.group];
-    const std::int64_t n = range.end - range.begin, count = n / width;
     bool whole = detail::group_aligned(value + range.begin) && detail::group_aligned(gradient + range.begin) &&
                  detail::group_aligned(first + range.begin) && detail::group_aligned(second + range.begin);
     for (int a = 0; a < Averages; ++a) whole = whole && detail::group_aligned(average[a] + range.begin);
-    std::int64_t g = mine;
     BOOT_NO_UNROLL
     for (; g < count; g += step) {
       const std::int64_t at = range.begin + g * width;
@@ -157,13 +162,16 @@ BOOT_HD void adamw_body(const Team& team, const adamw_row<T>* row, const group_r
       BOOT_UNROLL
       for (int a = 0; a < Averages; ++a) detail::store_group<width>(average[a] + at, e[a], whole);
     }
-    if (g != count) continue;
-    for (std::int64_t i = range.begin + count * width; i < range.end; ++i) {
-      T one[room];
-      for (int a = 0; a < Averages; ++a) one[a] = average[a][i];
-      detail::adamw_element<Averages>(p, factors, value[i], gradient[i], first[i], second[i], one);
-      for (int a = 0; a < Averages; ++a) average[a][i] = one[a];
+    if (g < dealt) {  // what is left is less than a group
+      for (std::int64_t i = range.begin + count * width; i < range.end; ++i) {
+        T one[room];
+        for (int a = 0; a < Averages; ++a) one[a] = average[a][i];
+        detail::adamw_element<Averages>(p, factors, value[i], gradient[i], first[i], second[i], one);
+        for (int a = 0; a < Averages; ++a) average[a][i] = one[a];
+      }
+      g += step;
     }
+    g -= dealt;
   }
 }
 
@@ -175,17 +183,36 @@ BOOT_HD void noise_body(const Team& team, const counter_key* key, const std::int
   const auto number = static_cast<std::uint64_t>(samples[team.sample()]);
   T* const to = out + team.sample() * n;
   const bool whole = detail::group_aligned(to);
-  const std::int64_t blocks = (n + 3) / 4, step = team.blocks() * Team::size;
-  BOOT_NO_UNROLL
-  for (std::int64_t b = team.block() * Team::size + team.rank(); b < blocks; b += step) {
-    const normal_block z = normal4{}(k, number, static_cast<std::uint64_t>(b));
+  const auto group = [&](std::int64_t g) {
+    const normal_block z = normal4{}(k, number, static_cast<std::uint64_t>(g));
     detail::element_group<T, 4> v;
     BOOT_UNROLL
     for (int i = 0; i < 4; ++i) v.v[i] = static_cast<T>(z.v[i]);
-    if (4 * b + 4 <= n) {
-      detail::store_group<4>(to + 4 * b, v, whole);
+    return v;
+  };
+  const std::int64_t groups = n / 4;
+  std::int64_t g = Team::size * team.block() + team.rank(), step = Team::size * team.blocks();
+  if (whole) {  // two groups at a time: they share the round keys, which are added up each time
+    g += Team::size * team.block();
+    T* p = to + 4 * g;
+    BOOT_NO_UNROLL
+    for (; g + Team::size < groups; g += 2 * step) {
+      const auto a = group(g), b = group(g + Team::size);
+      detail::store_group<4>(p, a, true);
+      detail::store_group<4>(p + 4 * Team::size, b, true);
+      p += 8 * step;
+    }
+    step = Team::size;  // one group is left, or what is less than one, or both
+  }
+  BOOT_NO_UNROLL
+  for (; 4 * g < n; g += step) {
+    const auto v = group(g);
+    if (g < groups) {
+      detail::store_group<4>(to + 4 * g, v, whole);
     } else {
-      for (int i = 0; i < static_cast<int>(n - 4 * b); ++i) to[4 * b + i] = v.v[i];
+      BOOT_UNROLL
+      for (int i = 0; i < 3; ++i)
+        if (4 * g + i < n) to[4 * g + i] = v.v[i];
     }
   }
 }

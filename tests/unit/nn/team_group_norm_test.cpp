@@ -4,9 +4,17 @@
 
 #include <boot/nn/cpu/group_norm.hpp>
 #include <boot/nn/team/group_norm.hpp>
+#include <boot/nn/team/group_norm_parts.hpp>
+#include <boot/nn/team/group_norm_slab.hpp>
 
 #include <array>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <span>
 #include <type_traits>
+#include <vector>
 
 namespace {
 
@@ -28,8 +36,10 @@ V part(const V& v, bool wanted) {
 }  // namespace
 
 TEST_CASE("Teams: group norm with SiLU, with scale and shift, and far from zero", "[nn][team]") {
-  const norm_case c = GENERATE(norm_case{{1, 1, 1, 1}, 1}, norm_case{{2, 3, 5, 6}, 3}, norm_case{{3, 8, 8, 4}, 4},
-                               norm_case{{2, 300}, 2}, norm_case{{1, 33, 1, 70}, 7}, norm_case{{2, 79, 80, 8}, 2});
+  const norm_case c =
+      GENERATE(norm_case{{1, 1, 1, 1}, 1}, norm_case{{2, 3, 5, 6}, 3}, norm_case{{3, 8, 8, 4}, 4},
+               norm_case{{2, 300}, 2}, norm_case{{1, 33, 1, 70}, 7}, norm_case{{2, 79, 80, 8}, 2},
+               norm_case{{2, 10, 20, 24}, 8}, norm_case{{1, 5, 7, 80}, 8}, norm_case{{2, 16, 20, 48}, 3});
   const bool silu = GENERATE(false, true);
   const int scaled = GENERATE(0, 1, 2);  // without, one for all samples, one per sample
   const double offset = GENERATE(0.0, 1000.0);
@@ -50,9 +60,101 @@ TEST_CASE("Teams: group norm with SiLU, with scale and shift, and far from zero"
   if (offset == 0) boot_test::check_team<boot::bf16>(forward, all, 0x1p-6);
 }
 
+TEST_CASE("Teams: slabs of group norm hold whole groups and all pixels", "[nn][team]") {
+  for (const int width : {2, 4, 8})
+    for (const std::int64_t pixels : {1, 2, 63, 64, 65, 196, 256, 257, 784, 1024, 1025, 1365, 1366, 4096, 4097})
+      for (const std::int64_t channels : {8, 24, 40, 64, 96, 120, 128, 192, 320, 512, 1024, 1280})
+        for (const std::int64_t groups : {1, 2, 4, 8, 32}) {
+          if (channels % groups != 0) continue;
+          const boot::detail::norm_slabs s(pixels, channels, channels / groups, width);
+          INFO(pixels << " pixels, " << channels << " channels, " << groups << " groups, width " << width);
+          if (s.threads == 0) continue;
+          CHECK((s.threads == 128 || s.threads == 512));
+          CHECK(s.groups * (channels / groups) == s.across.value * width);
+          CHECK((s.count * s.groups >= groups && (s.count - 1) * s.groups < groups));
+          CHECK(
+              (s.lines * s.across.value <= 64 && s.lines * s.threads / 64 * boot::detail::norm_slabs::room >= pixels));
+          for (int a = 0; a < 512; ++a) {
+            if (a / s.across.value != s.across(a)) FAIL(a << " / " << s.across.value);
+            if (a / s.span.value != s.span(a)) FAIL(a << " / " << s.span.value);
+          }
+        }
+  const auto threads = [](std::int64_t side, std::int64_t channels, int width) {
+    return boot::detail::norm_slabs(side * side, channels, channels / 32, width).threads;
+  };
+  for (const int width : {4, 8})
+    for (const std::int64_t channels : {64, 128, 256, 512}) {
+      CHECK(threads(32, channels, width) == 512);
+      CHECK(threads(16, channels, width) == 128);
+      CHECK(threads(8, channels, width) == 128);
+      CHECK(threads(64, channels, width) == 0);
+    }
+}
+
+TEST_CASE("Teams: SiLU of group norm and its slope have the bits of boot::math", "[nn][team]") {
+  int silu = 0, slope = 0;
+  const auto compare = [&](float x) {
+    const auto differ = [](float a, float b) {
+      return std::isnan(a) ? !std::isnan(b) : std::bit_cast<std::uint32_t>(a) != std::bit_cast<std::uint32_t>(b);
+    };
+    silu += differ(boot::math::silu(x), boot::detail::norm_silu(x));
+    slope += differ(boot::math::silu_derivative(x), boot::detail::norm_silu_slope(x));
+  };
+  for (std::uint64_t bits = 0; bits < (std::uint64_t{1} << 32); bits += bits % 3 == 0 ? 4093 : 2039)
+    compare(std::bit_cast<float>(static_cast<std::uint32_t>(bits)));
+  for (const float x : {0.0f, 1.0f, 87.0f, 103.9f, 104.5f, 1000.0f, 1000.5f, 3e38f, HUGE_VALF}) compare(x), compare(-x);
+  CHECK(silu == 0);
+  CHECK(slope == 0);
+}
+
+TEMPLATE_TEST_CASE("Teams: group norm gives the same bits wherever its arrays begin", "[nn][team]", float, boot::bf16) {
+  using C = boot::compute_type<TestType>;
+  const norm_case c =
+      GENERATE(norm_case{{2, 12, 11, 24}, 4}, norm_case{{1, 9, 9, 64}, 16}, norm_case{{1, 32, 32, 16}, 2},
+               norm_case{{1, 25, 24, 136}, 17}, norm_case{{1, 65, 64, 16}, 4});
+  const boot::team_device dev;
+  const std::int64_t n = c.x.size(), channels = c.x[-1], batch = c.x.batch(), group = n / batch / c.groups;
+  const auto numbers = boot::testing::normal_numbers<float>(n, 7, 0, 1, 3);
+  const std::vector<C> ones(static_cast<std::size_t>(channels), 1), zeros(static_cast<std::size_t>(channels), 0);
+  const auto weight = boot::tensor_of<C>(dev, std::span<const C>(ones), {channels});
+  const auto bias = boot::tensor_of<C>(dev, std::span<const C>(zeros), {channels});
+  std::vector<TestType> results[2];
+  std::vector<C> statistics[2];
+  for (const std::int64_t shift : {0, 1}) {
+    std::vector<TestType> host(static_cast<std::size_t>(n + shift));
+    for (std::int64_t i = 0; i < n; ++i)
+      boot::store(host[static_cast<std::size_t>(i + shift)], numbers[static_cast<std::size_t>(i)]);
+    const auto x = boot::tensor_of<TestType>(dev, std::span<const TestType>(host), {n + shift});
+    boot::tensor<TestType, boot::team_device> y(dev, {n + shift});
+    boot::tensor<C, boot::team_device> saved(dev, {batch, c.groups, 2});
+    using V = boot::view<const TestType, boot::team_device>;
+    boot::group_norm_forward(dev, V(x.data() + shift, c.x), weight.data(), bias.data(), V{}, c.groups, 1e-5, true,
+                             boot::view<TestType, boot::team_device>(y.data() + shift, c.x), saved.data());
+    results[shift] = boot::to_host(dev, V(y.data() + shift, c.x));
+    statistics[shift] = boot::to_host(dev, boot::view<const C, boot::team_device>(saved.data(), {batch, c.groups, 2}));
+    for (std::int64_t k = 0; k < batch * c.groups; ++k) {
+      double sum = 0, square = 0;
+      const std::int64_t width = channels / c.groups, first = k / c.groups * (n / batch) + k % c.groups * width;
+      const auto at = [&](std::int64_t i) {
+        return static_cast<double>(
+            static_cast<C>(host[static_cast<std::size_t>(shift + first + i / width * channels + i % width)]));
+      };
+      for (std::int64_t i = 0; i < group; ++i) sum += at(i);
+      const double mean = sum / static_cast<double>(group);
+      for (std::int64_t i = 0; i < group; ++i) square += (at(i) - mean) * (at(i) - mean);
+      const double reciprocal = 1 / std::sqrt(square / static_cast<double>(group) + 1e-5);
+      const auto* const own = statistics[shift].data() + 2 * k;
+      CHECK(std::abs(static_cast<double>(own[0]) - mean) < 3e-7 * std::abs(mean));
+      CHECK(std::abs(static_cast<double>(own[1]) - reciprocal) < 5e-7 * reciprocal);
+    }
+  }
+  CHECK(std::memcmp(results[0].data(), results[1].data(), results[0].size() * sizeof(TestType)) == 0);
+  CHECK(std::memcmp(statistics[0].data(), statistics[1].data(), statistics[0].size() * sizeof(C)) == 0);
+}
+
 TEST_CASE("Teams: gradients of group norm", "[nn][team]") {
   const norm_case c = GENERATE(norm_case{{3, 8, 8, 4}, 2}, norm_case{{1, 300}, 2}, norm_case{{1, 33, 1, 70}, 7},
-                               norm_case{{2, 79, 80, 8}, 2}, norm_case{{67, 2, 6}, 3});
+                               norm_case{{2, 79, 80, 8}, 2}, norm_case{{67, 2, 6}, 3}, norm_case{{2, 12, 11, 24}, 4});
   const bool silu = GENERATE(false, true);
   const int scaled = GENERATE(0, 1, 2);
   const bool accumulate = silu;

@@ -4,6 +4,8 @@
 
 #include <boot/config.hpp>
 #include <boot/core/math.hpp>
+#include <boot/nn/team/group_norm_parts.hpp>
+#include <boot/nn/team/group_norm_slab.hpp>
 #include <boot/nn/team/operations.hpp>
 
 #include <array>
@@ -13,53 +15,6 @@
 namespace boot::inline v0 {
 
 namespace detail {
-
-/// Operands of both directions; a sample is [pixels, channels]. `saved` holds mean and reciprocal deviation of every
-/// sample and group.
-template <class T>
-struct norm_operands {
-  using C = compute_type<T>;
-  const T* x;
-  const C *weight, *bias;  // parameters are kept in full
-  const T* scale_shift;
-  bool shared_scale;
-  std::int64_t batch, pixels, channels, groups, group_width;
-
-  norm_operands(const shape& s, const T* from, const C* w, const C* b, const T* scale, bool shared, std::int64_t count)
-      : x(from),
-        weight(w),
-        bias(b),
-        scale_shift(scale),
-        shared_scale(shared),
-        batch(s.batch()),
-        pixels(s.sample_size() / s[-1]),
-        channels(s[-1]),
-        groups(count),
-        group_width(channels / count) {}
-  /// 1 + scale of a channel.
-  [[nodiscard]] BOOT_HD C factor(std::int64_t sample, std::int64_t c) const {
-    return scale_shift == nullptr ? C{1} : C{1} + static_cast<C>(row(sample)[c]);
-  }
-  [[nodiscard]] BOOT_HD C shift(std::int64_t sample, std::int64_t c) const {
-    return scale_shift == nullptr ? C{0} : static_cast<C>(row(sample)[channels + c]);
-  }
-  [[nodiscard]] BOOT_HD C offset(std::int64_t c) const { return bias == nullptr ? C{0} : bias[c]; }
-  /// The group of channel c of a sample, among those of all samples.
-  [[nodiscard]] BOOT_HD std::int64_t group_of(std::int64_t sample, std::int64_t c) const {
-    return sample * groups + short_quotient(c, group_width);
-  }
-  /// Slices whose sums meet later; a card is full at some thousand blocks.
-  [[nodiscard]] row_tiles<group_size<T>()> sum_cut() const {
-    return {pixels, channels, 16, std::max<std::int64_t>(1, 4096 / batch)};
-  }
-  /// Slices of what goes from array to array.
-  [[nodiscard]] row_tiles<group_size<T>()> cut() const { return {pixels, channels, 4, 65536}; }
-
- private:
-  [[nodiscard]] BOOT_HD const T* row(std::int64_t sample) const {
-    return scale_shift + (shared_scale ? 0 : sample * 2 * channels);
-  }
-};
 
 /// partial[sample, slice, 0 and 1, channel]: mean and sum of squared deviations of a channel's numbers. The sums are
 /// taken of differences to the slice's first number, so that a large mean costs no digits. Grid: cut.blocks() x batch.
@@ -84,16 +39,26 @@ struct norm_statistics_body {
       const auto o = load_again<width>(from + begin * n, whole, p.count);
       BOOT_UNROLL
       for (int k = 0; k < width; ++k) origin[k] = static_cast<C>(o.v[k]);
-      BOOT_NO_UNROLL
-      for (std::int64_t r = p.row; r < p.end; r += p.step) {
-        const auto v = load_again<width>(from + r * n, whole, p.count);
+      const auto add = [&](const element_group<T, width>& v) {
         BOOT_UNROLL
         for (int k = 0; k < width; ++k) {
           const C d = static_cast<C>(v.v[k]) - origin[k];
           sum[k] += d;
           square[k] = math::fma(d, d, square[k]);
         }
+      };
+      constexpr int ahead = width > 4 ? 2 : 4;  // loads under way; more would not fit
+      std::int64_t r = p.row;
+      BOOT_NO_UNROLL
+      for (; r + (ahead - 1) * p.step < p.end; r += ahead * p.step) {
+        element_group<T, width> v[ahead];
+        BOOT_UNROLL
+        for (int i = 0; i < ahead; ++i) v[i] = load_again<width>(from + (r + i * p.step) * n, whole, p.count);
+        BOOT_UNROLL
+        for (int i = 0; i < ahead; ++i) add(v[i]);
       }
+      BOOT_NO_UNROLL
+      for (; r < p.end; r += p.step) add(load_again<width>(from + r * n, whole, p.count));
     }
     sum_lines(team, cut.shift, sum);
     sum_lines(team, cut.shift, square);
@@ -158,33 +123,6 @@ struct norm_finish_body {
   }
 };
 
-/// What a thread's channels need: z = (x - mean) slope + offset.
-template <int width, class C>
-struct norm_columns {
-  C mean[width], slope[width], offset[width];
-
-  template <class T>
-  BOOT_HD norm_columns(const norm_operands<T>& p, const C* saved, std::int64_t sample, std::int64_t column, int count) {
-    BOOT_UNROLL
-    for (int k = 0; k < width; ++k) {
-      mean[k] = slope[k] = offset[k] = C{0};
-      if (k >= count) continue;
-      const std::int64_t c = column + k;
-      const C* const s = saved + 2 * p.group_of(sample, c);
-      const C factor = p.factor(sample, c);
-      mean[k] = s[0];
-      slope[k] = s[1] * p.weight[c] * factor;
-      offset[k] = math::fma(p.offset(c), factor, p.shift(sample, c));
-    }
-  }
-  [[nodiscard]] BOOT_HD C z(int k, C x) const { return math::fma(x - mean[k], slope[k], offset[k]); }
-  /// d f(z) = dy f'(z).
-  template <bool with_silu>
-  [[nodiscard]] BOOT_HD C dz(int k, C x, C dy) const {
-    return with_silu ? dy * math::silu_derivative(z(k, x)) : dy;
-  }
-};
-
 /// y = f((x - mean) slope + offset). Grid: cut.blocks() x batch.
 template <bool with_silu, class T>
 struct norm_apply_body {
@@ -209,7 +147,7 @@ struct norm_apply_body {
       BOOT_UNROLL
       for (int k = 0; k < width; ++k) {
         const C z = own.z(k, static_cast<C>(v.v[k]));
-        store(q.v[k], with_silu ? math::silu(z) : z);
+        store(q.v[k], with_silu ? norm_silu(z) : z);
       }
       store_part<width>(y + start + r * n, q, whole, at.count);
     }
@@ -321,12 +259,13 @@ struct norm_input_gradient_body {
         at.count == width && rows_aligned<width>(p.x, n) && rows_aligned<width>(dy, n) && group_aligned(dx);
     const norm_columns<width, C> own(p, saved, team.sample(), at.column, at.count);
     C level[width] = {}, tilt[width] = {};
+    norm_walk walk(p, team.sample(), at.column);
     BOOT_UNROLL
     for (int k = 0; k < width; ++k) {
       if (k >= at.count) break;
-      const std::int64_t group = p.group_of(team.sample(), at.column + k);
-      level[k] = means[2 * group];
-      tilt[k] = means[2 * group + 1] * saved[2 * group + 1];
+      level[k] = means[2 * walk.group];
+      tilt[k] = means[2 * walk.group + 1] * saved[2 * walk.group + 1];
+      walk.next(p);
     }
     BOOT_NO_UNROLL
     for (std::int64_t r = at.row; r < at.end; r += at.step) {
@@ -400,6 +339,29 @@ struct norm_parameters_body {
 };
 
 template <bool with_silu, class D, class T>
+void launch_norm(const D& dev, const norm_operands<T>& p, double epsilon, T* y, compute_type<T>* saved) {
+  using C = compute_type<T>;
+  const norm_slabs slabs(p.pixels, p.channels, p.group_width, group_size<T>());
+  const C eps = static_cast<C>(epsilon), share = C{1} / static_cast<C>(p.pixels * p.group_width);
+  if (slabs.threads == 128)
+    return launch(dev, norm_slab_body<with_silu, 128, T>{slabs, p, share, eps, saved, y}, slabs.count, p.batch);
+  if (slabs.threads == 512)
+    return launch(dev, norm_slab_body<with_silu, 512, T>{slabs, p, share, eps, saved, y}, slabs.count, p.batch);
+  const auto sum_cut = p.sum_cut(), cut = p.cut();
+  const auto numbers = [&](std::int64_t n, int slot) {
+    return static_cast<C*>(device_scratch(dev, static_cast<std::size_t>(n) * sizeof(C), slot));
+  };
+  C* const partial = numbers(p.batch * sum_cut.slices * 2 * p.channels, 0);
+  if (saved == nullptr) saved = numbers(2 * p.batch * p.groups, 1);
+  launch(dev, norm_statistics_body<T>{sum_cut, p.x, partial}, sum_cut.blocks(), p.batch);
+  launch(dev,
+         norm_finish_body<T>{p.batch * p.groups, p.groups, p.channels, p.pixels, sum_cut.per_slice, sum_cut.slices,
+                             partial, eps, saved},
+         blocks_for(p.batch * p.groups, 8, 65536), 1);
+  launch(dev, norm_apply_body<with_silu, T>{cut, p, saved, y}, cut.blocks(), p.batch);
+}
+
+template <bool with_silu, class D, class T>
 void launch_norm_gradient(const D& dev, const norm_operands<T>& p, const compute_type<T>* saved, const T* dy, T* dx,
                           compute_type<T>* dweight, compute_type<T>* dbias, T* dscale_shift,
                           const std::array<bool, 4>& accumulate) {
@@ -437,29 +399,19 @@ void launch_norm_gradient(const D& dev, const norm_operands<T>& p, const compute
 
 /// y = f((x - mean) rstd weight + bias) over `groups` groups of x's channels, f SiLU or the identity; a `scale_shift`
 /// that is not empty [batch or 1, 2 channels] multiplies by 1 + scale and adds shift before f. `saved` gets mean and
-/// rstd of each sample and group, if not null. Statistics are merged from
+/// rstd of each sample and group, if not null. Where a slab of whole groups fits into a block's registers (8 x 8 to 32 x 32
+/// pixels of the usual widths) x is read once and the variance taken about the mean; elsewhere statistics are merged from
 /// slices of channels, each with an origin of its own.
 template <TeamDevice D, StorageScalar T>
 void group_norm_forward(const D& dev, view<const T, D> x, const compute_type<T>* weight, const compute_type<T>* bias,
                         view<const T, D> scale_shift, std::int64_t groups, double epsilon, bool with_silu, view<T, D> y,
                         compute_type<T>* saved) {
-  using C = compute_type<T>;
   const detail::norm_operands<T> p(x.extents(), x.data(), weight, bias, scale_shift.data(), scale_shift.batch() == 1,
                                    groups);
-  const auto sum_cut = p.sum_cut(), cut = p.cut();
-  auto* const partial = static_cast<C*>(
-      device_scratch(dev, static_cast<std::size_t>(p.batch * sum_cut.slices * 2 * p.channels) * sizeof(C), 0));
-  if (saved == nullptr)
-    saved = static_cast<C*>(device_scratch(dev, static_cast<std::size_t>(2 * p.batch * groups) * sizeof(C), 1));
-  launch(dev, detail::norm_statistics_body<T>{sum_cut, x.data(), partial}, sum_cut.blocks(), p.batch);
-  launch(dev,
-         detail::norm_finish_body<T>{p.batch * groups, groups, p.channels, p.pixels, sum_cut.per_slice, sum_cut.slices,
-                                     partial, static_cast<C>(epsilon), saved},
-         blocks_for(p.batch * groups, 8, 65536), 1);
   if (with_silu) {
-    launch(dev, detail::norm_apply_body<true, T>{cut, p, saved, y.data()}, cut.blocks(), p.batch);
+    detail::launch_norm<true>(dev, p, epsilon, y.data(), saved);
   } else {
-    launch(dev, detail::norm_apply_body<false, T>{cut, p, saved, y.data()}, cut.blocks(), p.batch);
+    detail::launch_norm<false>(dev, p, epsilon, y.data(), saved);
   }
 }
 

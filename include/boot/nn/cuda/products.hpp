@@ -200,7 +200,7 @@ class cublas_plan {
   };
   void keep(std::size_t i) {
     ways_[0] = ways_[i];
-    ways_.resize(1);
+    ways_.erase(ways_.begin() + 1, ways_.end());
   }
   [[nodiscard]] cublasStatus_t attempt(const way& chosen, cudaStream_t stream, const cublas_operands& o, void* memory) {
     if (o.bias != nullptr)

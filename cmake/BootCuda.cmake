@@ -20,7 +20,8 @@ if(PROJECT_IS_TOP_LEVEL)
     if(BOOT_CCACHE AND NOT CMAKE_CUDA_COMPILER_LAUNCHER)
       set(CMAKE_CUDA_COMPILER_LAUNCHER ${BOOT_CCACHE})
     endif()
-    set_property(GLOBAL APPEND PROPERTY JOB_POOLS boot_nvcc=1)  # JOB_POOL_COMPILE of targets with .cu files: nvcc takes gigabytes
+    set(BOOT_NVCC_JOBS 1 CACHE STRING "Parallel nvcc processes of boot's own build; each takes up to 3 GB")
+    set_property(GLOBAL APPEND PROPERTY JOB_POOLS boot_nvcc=${BOOT_NVCC_JOBS})  # JOB_POOL_COMPILE of targets with .cu files
     # CMake 3.25 does not list C++20 for nvcc, yet nvcc 12 and later take it. Newer CMake needs none of this.
     if(CMAKE_CUDA_COMPILER_ID STREQUAL "NVIDIA" AND NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)
       set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")

@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # Collects into .gpu_carry/ (ignored by git) what check.sh needs on a machine with a GPU that reaches no network: the
-# headers, CMake packages and libraries of Eigen, fmt, json, CLI11 and Catch2, and the pure-Python diffusers wheel.
+# headers, CMake packages and libraries of Eigen, fmt, json, CLI11 and Catch2, the PyTorch scripts that the step is
+# compared with (BOOT_PEERS, ../shared/peers), and the pure-Python wheels they need beside PyTorch.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 out=.gpu_carry
 limit_mb=40
 packages=(libeigen3-dev libfmt-dev libfmt9 nlohmann-json3-dev libcli11-dev catch2)
-wheels=(diffusers==0.42.1)
+wheels=(diffusers==0.42.1 importlib_metadata zipp)
+peers=${BOOT_PEERS:-../shared/peers}
 
 rm -rf "$out"
 mkdir -p "$out"
@@ -25,7 +27,13 @@ for package in "${packages[@]}"; do
   done <<<"$files"
 done
 if ! python3 -m pip download -q --no-deps -d "$out/wheels" "${wheels[@]}"; then
-  printf 'carry: no wheel of %s; the step against PyTorch can then measure the MLP only\n' "${wheels[*]}" >&2
+  printf 'carry: no wheels of %s; without them the step cannot be compared with PyTorch\n' "${wheels[*]}" >&2
+fi
+if [[ -f $peers/boot_torch.py ]]; then
+  mkdir -p "$out/peers"
+  cp "$peers"/*.py "$peers"/requirements.txt "$out/peers/"
+else
+  printf 'carry: no boot_torch.py in %s (BOOT_PEERS names another folder); the step cannot be compared with PyTorch\n' "$peers" >&2
 fi
 
 size=$(du -sm "$out" | cut -f1)

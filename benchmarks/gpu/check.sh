@@ -1,90 +1,90 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # What a GPU shows, in an order such that a run that is cut off tells the most:
-#   benchmarks/gpu/check.sh [--dry-run] [--stage NAME]...
-# Stages: build unit kernels step sanitizer digits. Writes gpu.json after each stage into $OUT or benchmarks/results.
-# Offline: run carry.sh beside this file first, where there is a network. --dry-run builds all and runs what can run
-# without a card; its file is gpu_dry_run.json.
+#   benchmarks/gpu/check.sh [--dry-run] [--stage NAME]...       (the same as ./run measure gpu)
+# Stages: build unit kernels step torch sanitizer digits compiled. Writes gpu.json after each stage into $OUT or
+# benchmarks/results, with the description of the card that the tests of convolutions can use without one.
+# Offline: run carry.sh beside this file first, where there is a network. A stage that was asked for alone keeps what
+# earlier runs on the same build found. --dry-run builds all and runs what can run without a card; its file is
+# gpu_dry_run.json, in $OUT or the build folder. BOOT_GPU_SECONDS (480) is how long all may take together.
+# Exit: 0 where every row was measured and holds (--dry-run: where no stage failed).
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
 
+all_stages=(build unit kernels step torch sanitizer digits compiled)
 dry=0
 stages=()
 while (($#)); do
   case $1 in
     --dry-run) dry=1 ;;
     --stage) stages+=("${2:?--stage needs a name}"); shift ;;
-    *) printf 'check: unknown argument %s\n' "$1" >&2; exit 2 ;;
+    -h | --help) sed -n '3,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
+    *) printf 'check: unknown argument %s; see --help\n' "$1" >&2; exit 2 ;;
   esac
   shift
 done
-if ((${#stages[@]} == 0)); then
-  stages=(build unit kernels step sanitizer digits)
-fi
-for stage in "${stages[@]}"; do
-  case $stage in
-    build | unit | kernels | step | sanitizer | digits) ;;
-    *) printf 'check: no stage %s; there are: build unit kernels step sanitizer digits\n' "$stage" >&2; exit 2 ;;
-  esac
+for stage in ${stages[@]+"${stages[@]}"}; do
+  if [[ " ${all_stages[*]} " != *" $stage "* ]]; then
+    printf 'check: no stage %s; there are: %s\n' "$stage" "${all_stages[*]}" >&2
+    exit 2
+  fi
 done
 
-build=${BOOT_GPU_BUILD:-build/cuda}
-results=${OUT:-benchmarks/results}
-name=gpu
-((dry)) && name=gpu_dry_run
-logs=$build/gpu_logs
-mkdir -p "$results" "$logs/figures"
-rm -f "$logs"/*.stage "$logs"/figures/*.json
 card=0
 nvidia-smi -L >/dev/null 2>&1 && card=1
+if ((!card && !dry)); then
+  printf 'check: nvidia-smi lists no GPU here; --dry-run builds all and runs what needs none\n' >&2
+  exit 1
+fi
+
+build=$(realpath -m "${BOOT_GPU_BUILD:-build/cuda}")
+logs=$build/gpu_logs
+results=${OUT:-benchmarks/results}
+name=gpu
+if ((dry)); then
+  name=gpu_dry_run
+  results=${OUT:-$build}
+fi
+mkdir -p "$results" "$logs/figures"
+if ((${#stages[@]} == 0)); then
+  stages=("${all_stages[@]}")
+  rm -rf "$logs"
+  mkdir -p "$logs/figures"
+fi
+deadline=$((SECONDS + ${BOOT_GPU_SECONDS:-480}))
+
+# What was carried: PyTorch scripts, and packages that the Python here may lack.
+export BOOT_PEER_PYTHON=${BOOT_PEER_PYTHON:-python3}
+if [[ -d .gpu_carry/peers ]]; then
+  export BOOT_PEERS=${BOOT_PEERS:-$PWD/.gpu_carry/peers}
+fi
+if compgen -G '.gpu_carry/wheels/*.whl' >/dev/null; then
+  if [[ ! -d $build/site ]]; then
+    python3 -m pip install -q --no-index --no-deps --no-compile --target "$build/site" .gpu_carry/wheels/*.whl ||
+      printf 'check: the carried wheels could not be installed\n' >&2
+  fi
+  export PYTHONPATH=$build/site${PYTHONPATH:+:$PYTHONPATH}
+fi
 
 # note STAGE STATUS SECONDS REASON: STATUS is ok, failed or skipped
 note() {
   printf '%s\t%s\t%s\n' "$2" "$3" "$4" >"$logs/$1.stage"
   printf '== %s: %s (%s s) %s\n' "$1" "$2" "$3" "$4"
-  python3 - "$logs" "$results/$name.json" "$dry" <<'PY'
-import json, pathlib, subprocess, sys, time
-
-logs, out = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
-
-def say(*command):
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-result = {
-    "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    "dry_run": sys.argv[3] == "1",
-    "commit": say("git", "rev-parse", "HEAD"),
-    "card": say("nvidia-smi", "--query-gpu=name", "--format=csv,noheader"),
-    "driver": say("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"),
-    "nvcc": (say("nvcc", "--version") or "").splitlines()[-1:] or None,
-    "stages": {},
-}
-for stage in ("build", "unit", "kernels", "step", "sanitizer", "digits"):
-    path = logs / f"{stage}.stage"
-    if not path.exists():
-        result["stages"][stage] = {"status": "skipped", "reason": "not reached or not asked for"}
-        continue
-    status, seconds, reason = path.read_text().rstrip("\n").split("\t", 2)
-    entry = {"status": status, "seconds": int(seconds)}
-    if reason:
-        entry["reason"] = reason
-    figures = logs / "figures" / f"{stage}.json"
-    if figures.exists():
-        entry["figures"] = json.loads(figures.read_text())
-    result["stages"][stage] = entry
-temporary = out.with_suffix(".tmp")
-temporary.write_text(json.dumps(result, indent=2) + "\n")
-temporary.replace(out)
-PY
+  python3 benchmarks/gpu/report.py "$logs" "$results/$name.json" "$dry" >"$logs/rows.txt"
+  rows_hold=$?
 }
 
 # limited STAGE SECONDS COMMAND...: runs a stage's command under its time limit and notes what came of it
 limited() {
   local stage=$1 limit=$2 begin=$SECONDS code
   shift 2
+  if ((limit > deadline - SECONDS)); then
+    limit=$((deadline - SECONDS))
+  fi
+  if ((limit < 10)); then
+    note "$stage" skipped 0 'no time was left'
+    return
+  fi
   timeout --kill-after=5 "$limit" "$@" >"$logs/$stage.log" 2>&1
   code=$?
   if ((code == 0)); then
@@ -98,72 +98,100 @@ limited() {
 }
 
 needs_card() {
-  ((card)) && return 0
-  note "$1" skipped 0 'no card'
+  ((card && !dry)) && return 0
+  note "$1" skipped 0 'no card, or a dry run'
   return 1
 }
 
+# Warnings are no errors here: the compiler may be another one than the project's.
 stage_build() {
-  local prefix=()
+  local prefix=() jobs=${BOOT_JOBS:-$(nproc)}
   [[ -d .gpu_carry ]] && prefix=("-DCMAKE_PREFIX_PATH=$PWD/.gpu_carry/usr")
   # shellcheck disable=SC2016  # the inner shell expands these
-  limited build 240 bash -c '
-    cmake --preset cuda -B "$0" -DBOOT_INSTALL=OFF "${@:2}" && cmake --build "$0" -j "$1" --target boot_cuda_tests boot_cuda_measure' \
-    "$build" "${BOOT_JOBS:-$(nproc)}" ${prefix[@]+"${prefix[@]}"}
+  limited build "${BOOT_GPU_BUILD_SECONDS:-240}" bash -c '
+    cmake --preset cuda -B "$0" -DBOOT_INSTALL=OFF -DBOOT_WERROR=OFF -DBOOT_NVCC_JOBS="$1" "${@:2}" &&
+    cmake --build "$0" -j "$1" --target boot_cuda_tests boot_cuda_measure' "$build" "$jobs" ${prefix[@]+"${prefix[@]}"}
 }
 
 # Without a card these programs still check the error texts and skip the rest.
-stage_unit() { limited unit 90 ctest --test-dir "$build" -L '^cuda$' --output-on-failure --no-tests=error; }
+stage_unit() {
+  ((card)) && export BOOT_WRITE_CUDNN_DEVICE=$logs/cudnn_device.json
+  limited unit 75 ctest --test-dir "$build" -L '^cuda$' --output-on-failure --no-tests=error
+  if [[ -s $logs/cudnn_device.json ]]; then
+    cp "$logs/cudnn_device.json" "$results/cudnn_device.json"
+  fi
+}
 
-# program STAGE LIMIT NAME [ARGS...]: a measure that writes its figures into the file named by --out
+# program STAGE LIMIT NAME [ARGS...]: a measure that writes its figures
 program() {
   local stage=$1 limit=$2 file=$build/benchmarks/$3
   shift 3
+  needs_card "$stage" || return
   if [[ ! -x $file ]]; then
-    note "$stage" skipped 0 "$(basename "$file") is not there yet"
+    note "$stage" failed 0 "there is no $file; run the stage build"
     return
   fi
-  needs_card "$stage" || return
   limited "$stage" "$limit" "$file" "$@" --out "$logs/figures/$stage.json"
 }
-stage_kernels() { program kernels 60 measure_cuda_kernels; }
-stage_step() { program step 150 measure_cuda_step; }
-stage_digits() { program digits 90 measure_cuda_digits; }
+stage_kernels() { program kernels 40 measure_cuda_kernels; }
+stage_step() { program step 60 measure_cuda_step; }
+stage_torch() { program torch 90 measure_cuda_torch --row step_vs_eager_bf16 --row memory_vs_torch; }
+# The MLP only: judging a U-Net on the host takes minutes.
+stage_digits() { program digits 60 measure_cuda_digits --row pixels_vs_ddim10,features_vs_ddim10,class_share_drop; }
+# Compiling the peer takes minutes: what is finished is kept, and the stage can be run again for the rest.
+stage_compiled() { program compiled 600 measure_cuda_torch --row step_vs_cudagraph_bf16; }
+
+# One test program under one tool; prints its number of errors, or why there is none.
+sanitize_one() {
+  local tool=$1 test=$2 log
+  log=$logs/sanitizer_${tool}_$(basename "$test").log
+  timeout --kill-after=5 30 compute-sanitizer --tool "$tool" "$test" >"$log" 2>&1
+  local code=$?
+  if grep -qiE 'device not supported|unable to (launch|initialize)|error 999' "$log"; then
+    echo refused
+  elif ((code == 124 || code == 137)); then
+    echo stopped
+  else
+    grep -oE 'ERROR SUMMARY: [0-9]+|RACECHECK SUMMARY: [0-9]+' "$log" | grep -oE '[0-9]+$' || echo unknown
+  fi
+}
 
 stage_sanitizer() {
-  local begin=$SECONDS tool test findings=0
+  local begin=$SECONDS tool test
   if ! command -v compute-sanitizer >/dev/null; then
     note sanitizer skipped 0 'no compute-sanitizer'
     return
   fi
   needs_card sanitizer || return
-  : >"$logs/sanitizer.log"
+  export -f sanitize_one
+  export logs
   for tool in memcheck racecheck; do
     for test in "$build"/tests/boot_cuda_test_*; do
-      [[ -x $test ]] || continue
-      timeout --kill-after=5 30 compute-sanitizer --tool "$tool" --error-exitcode 99 "$test" >"$logs/one.log" 2>&1
-      local code=$?
-      cat "$logs/one.log" >>"$logs/sanitizer.log"
-      if grep -qiE 'not supported|unable to (launch|initialize)|device not supported' "$logs/one.log"; then
-        note sanitizer skipped $((SECONDS - begin)) "$tool refused by this machine"
-        return
-      fi
-      ((code == 99)) && findings=$((findings + 1))
-      ((code == 124 || code == 137)) && printf 'stopped at its limit: %s %s\n' "$tool" "$test" >>"$logs/sanitizer.stopped"
+      [[ -x $test && ! -d $test ]] && printf '%s %s\n' "$tool" "$test"
     done
-  done
-  printf '{"programs_with_findings": %d}\n' "$findings" >"$logs/figures/sanitizer.json"
-  local reason=''
-  [[ -f $logs/sanitizer.stopped ]] && reason='some programs were stopped at 30 s'
-  if ((findings)); then
-    note sanitizer failed $((SECONDS - begin)) "$findings programs with findings. $reason"
-  else
-    note sanitizer ok $((SECONDS - begin)) "$reason"
+  done | timeout --kill-after=5 90 xargs -P 4 -L 1 bash -c 'sanitize_one "$0" "$1"' >"$logs/sanitizer.counts"
+  if grep -q refused "$logs/sanitizer.counts"; then
+    note sanitizer skipped $((SECONDS - begin)) 'compute-sanitizer does not work on this machine'
+    return
   fi
+  local findings ended
+  findings=$(grep -E '^[0-9]+$' "$logs/sanitizer.counts" | awk "{ n += \$1 } END { print n + 0 }")
+  ended=$(grep -cE '^[0-9]+$' "$logs/sanitizer.counts")
+  if ((ended > 0)); then
+    printf '%s\n' "${findings:-0}" >"$logs/sanitizer.findings"
+  fi
+  local reason="$ended runs ended, $(grep -c stopped "$logs/sanitizer.counts") were stopped at 30 s"
+  note sanitizer "$( ((ended > 0 && ${findings:-0} == 0)) && echo ok || echo failed)" $((SECONDS - begin)) "$reason"
 }
 
-rm -f "$logs/sanitizer.stopped"
+rows_hold=1
 for stage in "${stages[@]}"; do
   "stage_$stage"
 done
-! grep -lq '^failed' "$logs"/*.stage
+cat "$logs/rows.txt"
+printf 'written: %s\n' "$results/$name.json"
+if ((dry)); then
+  ! grep -lq '^failed' "$logs"/*.stage
+else
+  exit "$rows_hold"
+fi

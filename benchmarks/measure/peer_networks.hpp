@@ -42,4 +42,17 @@ inline unet2d tiny32() {
                  .attention_head_dim = 64});
 }
 
+/// "cifar10" of the peer: the U-Net of google/ddpm-cifar10-32.
+inline unet2d cifar10() {
+  using level = unet2d_level;
+  return unet2d({.down = {level::plain, level::attention, level::plain, level::plain},
+                 .up = {level::plain, level::plain, level::attention, level::plain},
+                 .block_channels = {128, 256, 256, 256},
+                 .attention_head_dim = 0,
+                 .norm_eps = 1e-6,
+                 .downsample_padding = false,
+                 .flip_sin_to_cos = false,
+                 .freq_shift = 1});
+}
+
 }  // namespace boot::measure

@@ -128,7 +128,7 @@ template <class Shape>
     text += std::exchange(comma, ",");
     append_json_string(text, e->name);
     text += fmt::format(R"(:{{"dtype":"{}","shape":[)", to_string(e->dtype));
-    for (std::size_t i = 0; i < e->shape.size(); ++i) text += (i ? "," : "") + std::to_string(e->shape[i]);
+    for (std::size_t i = 0; i < e->shape.size(); ++i) text += fmt::format("{}{}", i > 0 ? "," : "", e->shape[i]);
     text += fmt::format(R"(],"data_offsets":[{},{}]}})", begin, end);
     begin = end;
   }

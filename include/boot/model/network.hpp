@@ -94,7 +94,8 @@ class tape {
 /// One call at a time per object; several tapes may be alive.
 ///
 /// With A = bf16 the network runs in mixed precision (see graph): half the activation memory; x, times, the output and
-/// its gradient, weights and their gradient stay in T, so whatever trains or samples it needs no change.
+/// its gradient, weights and their gradient stay in T, so whatever trains or samples it needs no change. On boot::cuda
+/// the numbers of x, the output and its gradient are rounded to bf16 where the first and the last operation run on bf16.
 template <class Network, Device D = cpu, ComputeScalar T = float, StorageScalar A = T>
 class network_model {
  public:

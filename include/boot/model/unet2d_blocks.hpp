@@ -147,15 +147,17 @@ struct resnet_block {
     }
     // First of all, so that its gradient comes last: backward holds one image less where memory is tightest.
     if (conv_shortcut) x = (*conv_shortcut)(g, x);
-    h = conv1(g, h);
+    // Its bias goes into the embedding's rows where these are added, that of conv2 into the sum: no pass of their own.
+    const bool adds_rows = time_emb_proj && !options.scale_shift;
+    h = adds_rows ? conv1.without_bias(g, h) : conv1(g, h);
     if (options.scale_shift) {
       h = norm2.silu(g, h, (*time_emb_proj)(g, embedding));
     } else {
-      if (time_emb_proj) h = add_channels(g, h, (*time_emb_proj)(g, embedding));
+      if (adds_rows) h = add_channels(g, h, add_bias(g, (*time_emb_proj)(g, embedding), g(conv1.bias)));
       h = norm2.silu(g, h);
     }
-    h = conv2(g, h);
-    h = add(g, h, x);
+    h = conv2.without_bias(g, h);
+    h = add_bias(g, h, x, g(conv2.bias));
     if (options.output_scale != 1) h = g.apply(detail::unet_affine_op{1 / options.output_scale, 0}, h);
     return h;
   }

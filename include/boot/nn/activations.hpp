@@ -77,6 +77,7 @@ struct geglu_op {
 struct add_channels_op {
   static constexpr unsigned saves = 0;       ///< nothing
   static constexpr unsigned parameters = 0;  ///< none
+  static constexpr unsigned passes = 1;      ///< x
   /// x's shape.
   [[nodiscard]] shape result(const shape& x, const shape& e) const {
     require(x.rank() >= 2 && x.size() > 0,

@@ -116,6 +116,11 @@ struct conv2d {
   [[nodiscard]] typename G::value operator()(G& g, const typename G::value& x) const {
     return g.apply(conv2d_op<true>{stride, padding}, x, g(weight), g(bias));
   }
+  /// The same less the bias, for a network that adds it in another pass, see add_bias().
+  template <class G>
+  [[nodiscard]] typename G::value without_bias(G& g, const typename G::value& x) const {
+    return g.apply(conv2d_op<false>{stride, padding}, x, g(weight));
+  }
   /// weight, bias.
   template <class V>
   void visit(V& v) {

@@ -5,6 +5,7 @@
 #include <boot/core/scalar.hpp>
 #include <boot/device/memory.hpp>
 #include <boot/nn/arena.hpp>
+#include <boot/nn/op_context.hpp>
 #include <boot/tensor/parameter.hpp>
 
 #include <algorithm>
@@ -23,31 +24,6 @@ namespace boot::inline v0 {
 
 namespace detail {
 struct recomputation;  // nn/recompute.hpp
-
-// What an operation may have, by the number of its operands. Concepts, because nvcc 13.0 takes a requires-expression
-// with a pack inside a lambda for true.
-template <class>
-using operand_shape = shape;
-template <class Op, class... Operand>
-concept SavesMore = requires(const Op& op, const operand_shape<Operand>&... s) {
-  op.saved_size(s...);
-};
-template <class Op, class... Operand>
-concept CountsFlop = requires(const Op& op, const operand_shape<Operand>&... s) {
-  op.flop(s...);
-};
-template <class Op, class... Operand>
-concept CountsBackwardFlop = requires(const Op& op, const operand_shape<Operand>&... s) {
-  op.backward_flop(s...);
-};
-/// An operation whose result is computed again where backward needs it.
-template <class Op>
-concept RemadeOperation = static_cast<bool>(Op::remade);
-/// An operation that also takes views of bf16, on a device whose functions do.
-template <class Op>
-concept NarrowOperation = std::same_as<const unsigned, decltype(Op::parameters)>;
-template <class D>
-concept NarrowDevice = static_cast<bool>(D::computes_bf16);
 }  // namespace detail
 
 /// What a graph does with a network's code.
@@ -63,48 +39,8 @@ struct graph_plan {
   double forward_flop = 0;   ///< of matrix products, 2 per multiply-add
   double backward_flop = 0;  ///< the same of backward(), with what recomputed blocks do again
   bool recorded = false;     ///< of runs that can be differentiated
-  std::vector<int> result;   ///< which of a run's activations are the network's result, kept in full precision
+  std::vector<int> result;   ///< which of a run's activations are the network's result, an array of T
   std::shared_ptr<const activation_plan> places;  ///< where the activations lie
-};
-
-/// Inputs an operation may have.
-inline constexpr int max_operands = 4;
-/// Inputs a recomputed block may have.
-inline constexpr int max_block_operands = 8;
-
-/// What an operation sees when it runs: views of its operands, its result and, in backward, their gradients. Computes in
-/// T on activations of type A: T for every operation, bf16 for those that say which operands are parameters (see graph).
-template <ComputeScalar T, Device D, StorageScalar A = T>
-struct op_context {
-  std::array<view<const A, D>, max_operands> in;  ///< operands; in backward only those the operation saves
-  view<A, D> out;                                 ///< the result; in backward only if the operation saves it
-  view<T, D> saved;                               ///< the operation's own numbers, kept from forward to backward
-  view<const A, D> out_gradient;                  ///< backward: dL/d out
-  std::array<view<A, D>, max_operands> gradient;  ///< backward: dL/d in, empty where it is not wanted
-  std::array<bool, max_operands> accumulate{};    ///< backward: add to the gradient instead of writing it
-  std::array<view<const T, D>, max_operands> parameters;     ///< with A other than T: see parameter()
-  std::array<view<T, D>, max_operands> parameter_gradients;  ///< with A other than T: see parameter_gradient()
-
-  /// Whether operand `i` wants its gradient.
-  [[nodiscard]] bool wants(int i) const noexcept {
-    return gradient[static_cast<std::size_t>(i)].data() != nullptr || parameter_gradient(i).data() != nullptr;
-  }
-  /// Operand `i`, a parameter of one dimension: in T, whatever A is.
-  [[nodiscard]] const view<const T, D>& parameter(int i) const noexcept {
-    if constexpr (std::same_as<A, T>) {
-      return in[static_cast<std::size_t>(i)];
-    } else {
-      return parameters[static_cast<std::size_t>(i)];
-    }
-  }
-  /// Backward: dL/d in of operand `i`, a parameter, in T, whatever A is.
-  [[nodiscard]] const view<T, D>& parameter_gradient(int i) const noexcept {
-    if constexpr (std::same_as<A, T>) {
-      return gradient[static_cast<std::size_t>(i)];
-    } else {
-      return parameter_gradients[static_cast<std::size_t>(i)];
-    }
-  }
 };
 
 /// Runs a network's code in one of three modes. A graph owns its activations' memory, planned once and then reused.
@@ -123,6 +59,10 @@ struct op_context {
 ///                                                                   save every activation they read
 ///   `static constexpr unsigned parameters = 0b110`                  bit i: operand i is a parameter; the operation also
 ///                                                                   runs on views of bf16 (below)
+///   `static constexpr unsigned passes = 0b1`                        bit i: what backward adds to operand i's gradient is
+///                                                                   the result's gradient, element for element. The
+///                                                                   graph may hand the array itself on, without a copy:
+///                                                                   context.wants(i) is false then
 /// Without backward_flop, backward counts flop() once per saved operand that wants its gradient, as for a product of two
 /// factors. Forward must give the same bits whether `context.saved` is there or empty (nothing will be differentiated).
 /// See nn/operations.hpp for the library's own and docs/your_own_model.md for how to add one.
@@ -133,10 +73,12 @@ struct op_context {
 /// inputs, what an operation keeps for itself, and the network's result with the gradient it is given.
 ///
 /// Views of T are copies then, which cost time. Where the device's functions take bf16 (boot::cuda), an operation that
-/// has `parameters` gets what is stored itself: `context.in`, `out` and `gradient` are views of bf16, matrices of weights
+/// has `parameters` gets what is stored itself: `context.in`, `out` and `gradient` are views of bf16, all parameters
 /// rounded once per run; for the operands in `parameters` it asks `context.parameter(i)`, if they have one dimension, and
-/// `context.parameter_gradient(i)`, which are views of T. It must not assume that all its types are equal then. Where an
-/// operand is something else, an input for example, or the result is the network's, it gets copies as any other does.
+/// `context.parameter_gradient(i)`, which are views of T. It must not assume that all its types are equal then. Inputs
+/// are rounded for it, once for all that read them at one time. If its result is the network's, that is an array of T
+/// whose numbers are rounded to bf16, and so is the gradient it is given; on boot::cpu neither is. Where an operand is
+/// something else, a parameter that it does not declare for example, the operation gets copies as any other does.
 template <ComputeScalar T, Device D, StorageScalar A = T>
 requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)) class graph {
  public:
@@ -220,11 +162,15 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
   template <class Op, std::same_as<value>... V>
   [[nodiscard]] value apply(const Op& op, const V&... operand) {
     static_assert(std::is_trivially_copyable_v<Op> && sizeof(Op) <= node_bytes && sizeof...(V) <= max_operands);
-    const std::array<int, sizeof...(V)> ids{operand.id_...};
+    std::array<int, sizeof...(V)> ids{operand.id_...};
     for (const int id : ids) check_operand(id);
     const auto run = [&]<std::size_t... I>(std::index_sequence<I...>) {
       slot s;
       s.extents = op.result(shape_of(ids[I])...);
+      const bool narrow = runs_narrow<Op>(ids);
+      [[maybe_unused]] std::array<value, sizeof...(V)> held;  // until the operation has run
+      if constexpr (narrow_operation<Op>)
+        if (narrow) ((held[I] = stored_operand((Op::parameters & (1u << I)) != 0, ids[I])), ...);
       for (const int id : ids) s.wants_gradient = s.wants_gradient || at(id).wants_gradient;
       const bool keeps = keeping_ && s.wants_gradient;
       std::int64_t saved = 0;
@@ -251,14 +197,18 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
         slots_.push_back(extra);
         retain(saved_id);
       }
-      const bool narrow = runs_narrow<Op>(ids, out.id_);
       if constexpr (narrow_operation<Op>) {
         if (narrow) {
           op_context<T, D, A> c;
+          copies made(*this);
           (set_stored(ids[I], I, c), ...);
-          c.out = this->narrow(at(out.id_).place, at(out.id_).extents);
+          const slot& to = at(out.id_);
+          c.out = to.narrow ? this->narrow(to.place, to.extents) : made.template take<A>(to.extents);
           if (saved_id >= 0) c.saved = full(saved_id);
-          if (mode_ != graph_mode::plan) op.forward(device_, c);
+          if (mode_ != graph_mode::plan) {
+            op.forward(device_, c);
+            if (!to.narrow) convert(device_, view<const A, D>(c.out), full(out.id_));
+          }
         }
       }
       if (!narrow) {
@@ -276,6 +226,7 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
         node n = make_node(op, ids, Op::saves, out.id_, true);
         n.saved = saved_id;
         n.backward_flop = backward_flop;
+        if constexpr (detail::PassingOperation<Op>) n.passes = Op::passes;
         n.run = [](const std::byte* bytes, const D& dev, op_context<T, D>& c) { stored<Op>(bytes).backward(dev, c); };
         if constexpr (narrow_operation<Op>) {
           if (narrow)
@@ -378,7 +329,8 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
     std::int64_t parameter_offset = -1;
     int gradient_place = -1;
     int holders = 0;
-    int maker = -1;  // the node that can make it again, or -1
+    int maker = -1;        // the node that can make it again, or -1
+    int narrow_copy = -1;  // the slot of its numbers as A, as long as that has a place
     bool wants_gradient = false;
     bool has_gradient = false;
     bool narrow = false;   // it and its gradient are stored as A
@@ -396,6 +348,7 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
     int operands, out, saved;
     unsigned saves;    // operands it needs, and of these
     unsigned remakes;  // those that are made again
+    unsigned passes;   // operands whose gradient may begin as the result's own array
     double backward_flop;
   };
 
@@ -443,7 +396,7 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
   [[nodiscard]] view<const A, D> as_stored(int id) const {
     return {static_cast<const A*>(place(at(id))), at(id).extents};
   }
-  // Operations that run on what is stored read matrices of weights from one rounded copy of all parameters.
+  // Operations that run on what is stored read weights from one rounded copy of all parameters.
   void round_weights() {
     rounded_weights_ = -1;
     if constexpr (narrow_device) {
@@ -453,17 +406,37 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
       if (mode_ != graph_mode::plan) convert(device_, weights_, narrow(rounded_weights_, {n}));
     }
   }
-  // Whether an operation gets its operands as they are stored.
+  // Whether an operation gets its operands as they are stored. It does not depend on which activation is the result,
+  // which the first pass of a plan does not know.
   template <class Op, std::size_t N>
-  [[nodiscard]] bool runs_narrow([[maybe_unused]] const std::array<int, N>& ids, [[maybe_unused]] int out) const {
-    if constexpr (narrow_operation<Op>) {
-      bool fits = at(out).narrow;
-      for (std::size_t k = 0; k < N; ++k)
-        fits = fits && ((Op::parameters & (1u << k)) != 0 ? at(ids[k]).parameter_offset >= 0 : at(ids[k]).narrow);
-      return fits;
-    } else {
-      return false;
-    }
+  [[nodiscard]] bool runs_narrow([[maybe_unused]] const std::array<int, N>& ids) const {
+    bool fits = narrow_operation<Op>;
+    if constexpr (narrow_operation<Op>)
+      for (std::size_t k = 0; k < N; ++k) {
+        const slot& s = at(ids[k]);
+        // What lies with the caller in full and wants no gradient is an input: a copy of it is made.
+        fits =
+            fits && ((Op::parameters & (1u << k)) != 0 ? s.parameter_offset >= 0
+                                                       : s.narrow || (s.place < 0 && !s.rounded && !s.wants_gradient));
+      }
+    return fits;
+  }
+  // Operand `id` of an operation that gets its operands as they are stored: itself, or where it is an input, an
+  // activation with its numbers in its stead, made once for all that read it at one time.
+  [[nodiscard]] value stored_operand(bool is_parameter, int& id) {
+    if (is_parameter || at(id).narrow) return {};
+    const int known = at(id).narrow_copy;
+    if (known >= 0 && at(known).place >= 0) return value(this, id = known);
+    slot s;
+    s.extents = shape_of(id);
+    s.narrow = true;
+    allocate(s);
+    value copy = add(s);
+    at(id).narrow_copy = copy.id_;
+    if (mode_ != graph_mode::plan)
+      convert(device_, view<const T, D>(full(id)), narrow(at(copy.id_).place, shape_of(id)));
+    id = copy.id_;
+    return copy;
   }
   // Operand i as it is stored; of parameters what forward and backward may read.
   void set_stored(int id, std::size_t i, op_context<T, D, A>& c) const requires narrow_device {
@@ -473,11 +446,8 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
     if (s.parameter_offset < 0) {
       c.in[i] = as_stored(id);
     } else if (mode_ != graph_mode::plan) {
-      if (s.rounded) {
-        c.in[i] = {static_cast<const A*>(memory(rounded_weights_)) + s.parameter_offset, s.extents};
-      } else {
-        c.parameters[i] = full(id);
-      }
+      c.in[i] = {static_cast<const A*>(memory(rounded_weights_)) + s.parameter_offset, s.extents};
+      if (!s.rounded) c.parameters[i] = full(id);
     }
   }
   // A node's operation.
@@ -571,7 +541,8 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
     }
     op_context<T, D> c;
     copies in_full(*this);
-    for (int k = 0; k < n.operands; ++k) prepare(n, k, c, in_full);
+    const int heir = heir_of(n);
+    for (int k = 0; k < n.operands; ++k) prepare(n, k, k == heir, c, in_full);
     slot& out = at(n.out);
     if (out.external_gradient != nullptr || out.gradient_place < 0) {
       c.out_gradient = {out.external_gradient, out.extents};
@@ -586,23 +557,53 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
         if (const slot& s = at(n.in[static_cast<std::size_t>(k)]); s.narrow && c.wants(k))
           write_narrow(s.gradient_place, c.gradient[static_cast<std::size_t>(k)]);
     }
-    end(n);
+    end(n, heir);
   }
   void differentiate_narrow(const node& n) requires narrow_device {
     op_context<T, D, A> c;
     copies made(*this);
-    for (int k = 0; k < n.operands; ++k) prepare_narrow(n, static_cast<std::size_t>(k), c, made);
+    const int heir = heir_of(n);
+    for (int k = 0; k < n.operands; ++k) prepare_narrow(n, static_cast<std::size_t>(k), k == heir, c, made);
     const slot& out = at(n.out);
-    c.out_gradient = narrow(out.gradient_place, out.extents);
-    if (n.saves & (1u << 31)) c.out = narrow(out.place, out.extents);
+    if (out.gradient_place >= 0) {
+      c.out_gradient = narrow(out.gradient_place, out.extents);
+    } else {  // the caller's
+      const view<T, D> given{const_cast<T*>(out.external_gradient), out.extents};
+      c.out_gradient = converted(given, made);
+    }
+    if (n.saves & (1u << 31)) c.out = out.narrow ? narrow(out.place, out.extents) : converted(full(n.out), made);
     if (n.saved >= 0) c.saved = full(n.saved);
     if (mode_ != graph_mode::plan) n.run_narrow(n.op, device_, c);
-    end(n);
+    end(n, heir);
   }
-  void end(const node& n) {
+  [[nodiscard]] view<A, D> converted(const view<T, D>& from, copies& made) const requires narrow_device {
+    const view<A, D> to = made.template take<A>(from.extents());
+    if (mode_ != graph_mode::plan) convert(device_, view<const T, D>(from), to);
+    return to;
+  }
+  // The operand that takes over the array of the result's gradient, or -1: one that gets that gradient as it is, and
+  // nothing else so far. Nobody reads the array after this node; the node's other operands read it before.
+  [[nodiscard]] int heir_of(const node& n) const {
+    const slot& out = at(n.out);
+    if (out.gradient_place < 0) return -1;  // the caller's
+    for (int k = 0; k < n.operands; ++k) {
+      const int id = n.in[static_cast<std::size_t>(k)];
+      const slot& s = at(id);
+      const bool fits = (n.passes & (1u << k)) != 0 && s.wants_gradient && !s.has_gradient && s.parameter_offset < 0 &&
+                        s.narrow == out.narrow && s.extents.size() == out.extents.size();
+      if (fits && std::count(n.in.begin(), n.in.begin() + n.operands, id) == 1) return k;
+    }
+    return -1;
+  }
+  void end(const node& n, int heir) {
     slot& out = at(n.out);
     plan_.backward_flop += n.backward_flop;
-    if (out.gradient_place >= 0) places_.give(std::exchange(out.gradient_place, -1));
+    if (out.gradient_place < 0) return;
+    const int place = std::exchange(out.gradient_place, -1);
+    if (heir < 0) return places_.give(place);
+    slot& s = at(n.in[static_cast<std::size_t>(heir)]);
+    s.gradient_place = place;
+    s.has_gradient = true;
   }
   void write_narrow([[maybe_unused]] int place, [[maybe_unused]] const view<T, D>& from) const {
     if constexpr (mixed) convert(device_, view<const T, D>(from), narrow(place, from.extents()));
@@ -677,12 +678,12 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
     if (n.saves & (1u << 31)) release(n.out);
     if (n.saved >= 0) release(n.saved);
   }
-  void prepare(const node& n, int k, op_context<T, D>& c, copies& in_full) {
+  void prepare(const node& n, int k, bool inherits, op_context<T, D>& c, copies& in_full) {
     const auto i = static_cast<std::size_t>(k);
     slot& s = at(n.in[i]);
     c.in[i] = {nullptr, s.extents};
     if (n.saves & (1u << k)) c.in[i] = needed(n, i, in_full);
-    if (!s.wants_gradient) return;
+    if (!s.wants_gradient || inherits) return;
     if (s.parameter_offset >= 0) {
       if (mode_ != graph_mode::plan) c.gradient[i] = {parameter_gradient_.data() + s.parameter_offset, s.extents};
       c.accumulate[i] = true;
@@ -705,14 +706,15 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
     }
   }
 
-  void prepare_narrow(const node& n, std::size_t i, op_context<T, D, A>& c, copies& made) requires narrow_device {
+  void prepare_narrow(const node& n, std::size_t i, bool inherits, op_context<T, D, A>& c,
+                      copies& made) requires narrow_device {
     slot& s = at(n.in[i]);
     set_stored(n.in[i], i, c);
     if (s.parameter_offset < 0) {
       c.in[i] = {nullptr, s.extents};
       if (n.saves & (1u << i)) c.in[i] = needed_narrow(n, i, made);
     }
-    if (!s.wants_gradient) return;
+    if (!s.wants_gradient || inherits) return;
     c.accumulate[i] = s.parameter_offset >= 0 || s.has_gradient;
     if (s.parameter_offset >= 0) {
       if (mode_ != graph_mode::plan)

@@ -35,7 +35,7 @@ struct linear_op {
   /// One matrix product.
   template <class D, class C>
   void forward(const D& dev, C& c) const {
-    linear_forward(dev, c.in[0], c.in[1], with_bias ? c.parameter(2).data() : nullptr, c.out);
+    linear_forward(dev, c.in[0], c.in[1], with_bias ? c.in[2].data() : nullptr, c.out);
   }
   /// Up to two matrix products and a column sum.
   template <class D, class C>
@@ -70,6 +70,7 @@ struct silu_op {
 struct add_op {
   static constexpr unsigned saves = 0;       ///< nothing
   static constexpr unsigned parameters = 0;  ///< none
+  static constexpr unsigned passes = 0b11;   ///< either, b unless it is broadcast
   /// a's shape.
   [[nodiscard]] shape result(const shape& a, const shape& b) const {
     require(a == b || (b.batch() == 1 && a == b.with_batch(a.batch())),
@@ -92,6 +93,47 @@ struct add_op {
     } else {
       column_sums(dev, c.out_gradient, c.gradient[1].size(), c.gradient[1].data(), c.accumulate[1]);
     }
+  }
+};
+
+/// y = x + bias, or x + b + bias with an x and a b of one shape, over the last dimension: the bias of a product that was
+/// made without, in a pass that is needed anyway. Operands: x [..., n], b (optional), bias [n].
+template <bool of_two>
+struct add_bias_op {
+  static constexpr unsigned saves = 0;                           ///< nothing
+  static constexpr unsigned parameters = of_two ? 0b100 : 0b10;  ///< bias
+  static constexpr unsigned passes = of_two ? 0b11 : 0b1;        ///< x and b
+  /// x's shape.
+  [[nodiscard]] shape result(const shape& x, const shape& bias) const {
+    require(x.rank() >= 1 && bias.rank() == 1 && x[-1] == bias[0],
+            "boot: cannot add a bias of shape {} to shape {}; needs [{}]", to_string(bias), to_string(x),
+            x.rank() > 0 ? x[-1] : 1);
+    return x;
+  }
+  /// x's shape.
+  [[nodiscard]] shape result(const shape& x, const shape& b, const shape& bias) const {
+    require(x == b, "boot: cannot add shapes {} and {} and a bias; the two must be equal", to_string(x), to_string(b));
+    return result(x, bias);
+  }
+  /// Element by element.
+  template <class D, class C>
+  void forward(const D& dev, C& c) const {
+    if constexpr (of_two) {
+      add_bias_forward(dev, c.in[0], c.in[1], c.parameter(2).data(), c.out);
+    } else {
+      add_bias_forward(dev, c.in[0], c.parameter(1).data(), c.out);
+    }
+  }
+  /// A sum over the rows for the bias.
+  template <class D, class C>
+  void backward(const D& dev, C& c) const {
+    constexpr int last = of_two ? 2 : 1;
+    for (int i = 0; i < last; ++i) {
+      const auto k = static_cast<std::size_t>(i);
+      if (c.wants(i)) add_to(dev, c.out_gradient, c.gradient[k], c.accumulate[k]);
+    }
+    if (const auto& to = c.parameter_gradient(last); c.wants(last))
+      column_sums(dev, c.out_gradient, to.size(), to.data(), c.accumulate[last]);
   }
 };
 
@@ -230,6 +272,17 @@ template <class G>
 template <class G>
 [[nodiscard]] typename G::value add(G& g, const typename G::value& a, const typename G::value& b) {
   return g.apply(add_op{}, a, b);
+}
+/// x + bias over the last dimension; `bias` is a parameter.
+template <class G>
+[[nodiscard]] typename G::value add_bias(G& g, const typename G::value& x, const typename G::value& bias) {
+  return g.apply(add_bias_op<false>{}, x, bias);
+}
+/// a + b + bias; a and b have one shape.
+template <class G>
+[[nodiscard]] typename G::value add_bias(G& g, const typename G::value& a, const typename G::value& b,
+                                         const typename G::value& bias) {
+  return g.apply(add_bias_op<true>{}, a, b, bias);
 }
 /// a and b side by side along the last dimension.
 template <class G>

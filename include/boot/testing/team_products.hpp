@@ -60,6 +60,16 @@ void linear_forward(const team_device& dev, view<const T, team_device> x, view<c
                          detail::team_numbers(y).on_cpu());
   });
 }
+/// The same with a bias that was rounded before.
+inline void linear_forward(const team_device& dev, view<const bf16, team_device> x,
+                           view<const bf16, team_device> weight, const bf16* bias, view<bf16, team_device> y) {
+  enqueue(dev, [=] {
+    const shape columns = bias == nullptr ? shape{0} : shape{weight.extents()[0]};
+    detail::team_numbers in_full(view<const bf16, team_device>(bias, columns));
+    boot::linear_forward(cpu{1}, detail::team_numbers(x).on_cpu(), detail::team_numbers(weight).on_cpu(),
+                         bias == nullptr ? nullptr : in_full.on_cpu().data(), detail::team_numbers(y).on_cpu());
+  });
+}
 /// dx[rows, in] (+)= dy[rows, out] weight[out, in].
 template <StorageScalar T>
 void linear_input_gradient(const team_device& dev, view<const T, team_device> dy, view<const T, team_device> weight,

@@ -40,12 +40,13 @@ struct network_numbers {
 
 /// Prediction for two samples and the gradient of a fixed slope; parameters are drawn anew, so that no path is zero.
 template <class T, class A = T, class Network, class D>
-network_numbers<T> run_network(const D& dev, const Network& network, const std::vector<std::int32_t>& labels) {
+network_numbers<T> run_network(const D& dev, const Network& network, const std::vector<std::int32_t>& labels,
+                               std::uint64_t draw = 3) {
   network_model<Network, D, T, A> m(dev, Network(network), {}, 7);
   const shape s = m.sample_shape().batched(2);
   std::vector<T> v(static_cast<std::size_t>(m.parameters().values().size()));
   for (std::size_t i = 0; i < v.size(); ++i)
-    v[i] = static_cast<T>(0.15 * static_cast<double>(normal(counter_key{3, stream::test, 1}, 0, i)));
+    v[i] = static_cast<T>(0.15 * static_cast<double>(normal(counter_key{draw, stream::test, 1}, 0, i)));
   copy_from_host(dev, v.data(), m.parameters().values().data(), v.size() * sizeof(T));
   std::vector<T> x(static_cast<std::size_t>(s.size()));
   for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<T>(std::sin(1.7 * static_cast<double>(i + 1)));
@@ -78,18 +79,24 @@ void check_network(const D& dev, const Network& network, const std::vector<std::
 }
 
 /// Activations in bf16: no further from float64 than boot::cpu's, which computes on copies in float, but for the
-/// roundings of gradients that are added up and of attention's scores.
+/// roundings of gradients that are added up, of biases, of the network's input and result, and of attention's scores.
+/// The error of a single draw of parameters is a matter of chance, on either device: the mean of several is compared.
 template <class Network, class D>
 void check_mixed_network(const D& dev, const Network& network, const std::vector<std::int32_t>& labels) {
-  const auto wanted = run_network<double>(cpu{}, network, labels);
-  const auto copied = run_network<float, bf16>(cpu{}, network, labels);
-  const auto found = run_network<float, bf16>(dev, network, labels);
-  const double y = relative_distance(copied.y, wanted.y),
-               gradient = relative_distance(copied.gradient, wanted.gradient);
+  double y = 0, gradient = 0, found_y = 0, found_gradient = 0;
+  for (const std::uint64_t draw : {3u, 4u, 5u, 6u, 7u, 8u}) {
+    const auto wanted = run_network<double>(cpu{}, network, labels, draw);
+    const auto copied = run_network<float, bf16>(cpu{}, network, labels, draw);
+    const auto found = run_network<float, bf16>(dev, network, labels, draw);
+    y += relative_distance(copied.y, wanted.y) / 6;
+    gradient += relative_distance(copied.gradient, wanted.gradient) / 6;
+    found_y += relative_distance(found.y, wanted.y) / 6;
+    found_gradient += relative_distance(found.gradient, wanted.gradient) / 6;
+  }
   CAPTURE(y, gradient);
   CHECK(y > 1e-4);  // it is bf16
-  CHECK(relative_distance(found.y, wanted.y) < 1.5 * y);
-  CHECK(relative_distance(found.gradient, wanted.gradient) < 1.5 * gradient);
+  CHECK(found_y < 1.5 * y);
+  CHECK(found_gradient < 1.5 * gradient);
 }
 
 inline dit compare_dit() {

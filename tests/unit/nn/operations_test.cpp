@@ -97,12 +97,16 @@ TEMPLATE_TEST_CASE("addition, broadcast over the batch or not, and the sums back
       boot::add_forward(dev, in(a, {rows, n}), in(b, {1, n}), view(y, {rows, n}));
       boot::add_forward(dev, in(a, {rows, n}), in(c, {rows, n}), view(same, {rows, n}));
       boot::column_sums(dev, in(a, {rows, n}), n, sums.data(), accumulate);
-      std::vector<double> wide, plain, columns;
+      std::vector<T> biased = poisoned<T>(rows * n), both = poisoned<T>(rows * n);
+      boot::add_bias_forward(dev, in(a, {rows, n}), b.data(), view(biased, {rows, n}));
+      boot::add_bias_forward(dev, in(a, {rows, n}), in(c, {rows, n}), b.data(), view(both, {rows, n}));
+      std::vector<double> wide, plain, columns, of_two;
       for (std::int64_t i = 0; i < rows * n; ++i) {
         wide.push_back(static_cast<double>(a[static_cast<std::size_t>(i)]) +
                        static_cast<double>(b[static_cast<std::size_t>(i % n)]));
         plain.push_back(static_cast<double>(a[static_cast<std::size_t>(i)]) +
                         static_cast<double>(c[static_cast<std::size_t>(i)]));
+        of_two.push_back(plain.back() + static_cast<double>(b[static_cast<std::size_t>(i % n)]));
       }
       for (std::int64_t j = 0; j < n; ++j) {
         double sum = before(j, accumulate, old);
@@ -111,6 +115,8 @@ TEMPLATE_TEST_CASE("addition, broadcast over the batch or not, and the sums back
       }
       close(y, wide, 1);
       close(same, plain, 1);
+      close(biased, wide, 1);
+      close(both, of_two, 4);
       close(sums, columns, 16);
       std::vector<T> to = start<T>(rows * n, accumulate);
       std::vector<double> added = widened(to);
@@ -313,6 +319,12 @@ TEST_CASE("operations refuse shapes that do not fit, and say which", "[nn][opera
   CHECK(boot::add_op{}.result(shape{4, 2}, shape{1, 2}) == shape{4, 2});
   CHECK_THROWS_WITH((boot::add_op{}.result(shape{4, 2}, shape{2, 2})),
                     ContainsSubstring("cannot add shapes [4, 2] and [2, 2]"));
+  CHECK(boot::add_bias_op<false>{}.result(shape{4, 3, 2}, shape{2}) == shape{4, 3, 2});
+  CHECK(boot::add_bias_op<true>{}.result(shape{4, 2}, shape{4, 2}, shape{2}) == shape{4, 2});
+  CHECK_THROWS_WITH((boot::add_bias_op<false>{}.result(shape{4, 2}, shape{4})),
+                    ContainsSubstring("cannot add a bias of shape [4] to shape [4, 2]; needs [2]"));
+  CHECK_THROWS_WITH((boot::add_bias_op<true>{}.result(shape{4, 2}, shape{1, 2}, shape{2})),
+                    ContainsSubstring("cannot add shapes [4, 2] and [1, 2] and a bias"));
   CHECK(boot::concat_op{}.result(shape{4, 2}, shape{4, 5}) == shape{4, 7});
   CHECK_THROWS_WITH((boot::concat_op{}.result(shape{4, 2}, shape{3, 2})), ContainsSubstring("cannot join"));
   CHECK_THROWS_AS((boot::concat_op{}.result(shape{4, 2}, shape{4})), boot::error);

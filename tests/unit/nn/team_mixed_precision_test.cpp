@@ -170,25 +170,35 @@ TEST_CASE("operations with `parameters` get what is stored, others copies, with 
   }
 }
 
-TEST_CASE("an operation of its own is told the type: inputs and results are in full", "[nn][mixed][team]") {
+TEST_CASE("an operation of its own gets inputs and results in bf16 as well, others in full", "[nn][mixed][team]") {
   boot::parameter_layout none;
   const boot::team_device dev;
   const auto x = boot::testing::normal_numbers<float>(12, 7, 1);
   const auto input = boot::tensor_of<float>(dev, std::span<const float>(x), {12});
-  const auto code = [&](boot::graph<float, boot::team_device, bf16>& g) {
-    auto h = g.apply(narrow_op<false>{}, g.input(input.get()));  // copies: of an input
-    h = g.apply(narrow_op<false>{}, h);                          // what is stored
-    return g.apply(narrow_op<false>{}, h);                       // copies: makes the result
+  using graph = boot::graph<float, boot::team_device, bf16>;
+  graph g;
+  const auto run = [&](const auto& code) {
+    g.begin(dev, g.plan(dev, false, none, code), none, {}, {});
+    got.clear();
+    return boot::to_host(dev, g.data(code(g)));
   };
-  boot::graph<float, boot::team_device, bf16> g;
-  g.begin(dev, g.plan(dev, false, none, code), none, {}, {});
-  got.clear();
-  const auto y = boot::to_host(dev, g.data(code(g)));
-  CHECK(got == "wnw");
+  const auto rounded = [](float v) { return static_cast<float>(bf16(v)); };
+  const auto narrow = run([&](graph& q) {
+    auto h = q.apply(narrow_op<false>{}, q.input(input.get()));  // a rounded input
+    h = q.apply(narrow_op<false>{}, h);                          // what is stored
+    return q.apply(narrow_op<false>{}, h);                       // a result that is rounded and widened
+  });
+  CHECK(got == "nnn");
+  const auto wide =
+      run([&](graph& q) { return q.apply(wide_op<false>{}, q.apply(wide_op<false>{}, q.input(input.get()))); });
+  CHECK(got == "ww");
+  bool full = false;
   for (std::size_t i = 0; i < x.size(); ++i) {
-    const auto once = static_cast<float>(bf16(3 * x[i] + 1)), twice = static_cast<float>(bf16(3 * once + 1));
-    CHECK(y[i] == 3 * twice + 1);
+    CHECK(narrow[i] == rounded(3 * rounded(3 * rounded(3 * rounded(x[i]) + 1) + 1) + 1));
+    CHECK(wide[i] == 3 * rounded(3 * x[i] + 1) + 1);
+    full = full || wide[i] != rounded(wide[i]);
   }
+  CHECK(full);
 }
 
 TEST_CASE("activations in bf16 need no copies where the device takes them", "[nn][mixed][team]") {

@@ -60,6 +60,19 @@ void by_rows(std::int64_t rows, std::int64_t n, std::int64_t shift, bool accumul
   boot::add_forward(host, hx, boot::testing::in(b.host, {1, n}), boot::testing::out(y.host, {rows, n}));
   CHECK(y.error() <= team_tolerance<T>());
 
+  // A bias in full, whatever the rows are stored in; with another array as well.
+  const team_array<T> other({rows, n}, 8, shift);
+  const team_array<boot::compute_type<T>> bias({n}, 9, shift);
+  const auto hother = boot::testing::in(other.host, {rows, n});
+  y.poison();
+  boot::add_bias_forward(dev, x.in(), bias.in().data(), y.numbers);
+  boot::add_bias_forward(host, hx, bias.host.data(), boot::testing::out(y.host, {rows, n}));
+  CHECK(y.error() <= team_tolerance<T>());
+  y.poison();
+  boot::add_bias_forward(dev, x.in(), other.in(), bias.in().data(), y.numbers);
+  boot::add_bias_forward(host, hx, hother, bias.host.data(), boot::testing::out(y.host, {rows, n}));
+  CHECK(y.error() <= team_tolerance<T>());
+
   // Into the middle of wider rows: what lies beside stays.
   const std::int64_t wide = n + 8;
   team_array<T> z({rows, wide}, 5, shift);

@@ -58,3 +58,27 @@ TEST_CASE("convolutions of the test device are those of boot::cpu", "[testing][t
   all(team_device{}, results[1]);
   for (int i = 0; i < 3; ++i) CHECK(results[0][i] == results[1][i]);
 }
+
+TEST_CASE("a bias in bf16 is what it is in float", "[testing][team_products]") {
+  using boot::bf16, boot::team_device, boot::view;
+  constexpr std::int64_t rows = 3, in = 5, out = 7;
+  const auto stored = [](std::int64_t n, double f) {
+    std::vector<bf16> v;
+    for (const double x : waves(n, f)) v.emplace_back(static_cast<float>(x));
+    return v;
+  };
+  const auto x = stored(rows * in, 0.3), w = stored(out * in, 0.9), bias = stored(out, 0.5);
+  std::vector<float> in_full;
+  for (const bf16 b : bias) in_full.push_back(static_cast<float>(b));
+  const view<const bf16, team_device> vx(x.data(), {rows, in}), vw(w.data(), {out, in});
+  const auto result = [&](const auto* b) {
+    std::vector<bf16> y(rows * out);
+    boot::linear_forward(team_device{}, vx, vw, b, view<bf16, team_device>(y.data(), {rows, out}));
+    std::vector<float> numbers;
+    for (const bf16 v : y) numbers.push_back(static_cast<float>(v));
+    return numbers;
+  };
+  CHECK(result(bias.data()) == result(in_full.data()));
+  CHECK(result(static_cast<const bf16*>(nullptr)) == result(static_cast<const float*>(nullptr)));
+  CHECK(result(bias.data()) != result(static_cast<const bf16*>(nullptr)));
+}

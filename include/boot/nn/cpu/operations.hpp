@@ -185,6 +185,26 @@ void add_forward(const cpu& dev, view<const T, cpu> a, view<const T, cpu> b, vie
   });
 }
 
+/// y[row, i] = x[row, i] + bias[i].
+template <ComputeScalar T>
+void add_bias_forward(const cpu& dev, view<const T, cpu> x, const T* bias, view<T, cpu> y) {
+  add_forward(dev, x, view<const T, cpu>(bias, {y.extents()[-1]}), y);
+}
+/// y[row, i] = a[row, i] + b[row, i] + bias[i].
+template <ComputeScalar T>
+void add_bias_forward(const cpu& dev, view<const T, cpu> a, view<const T, cpu> b, const T* bias, view<T, cpu> y) {
+  const std::int64_t n = y.extents()[-1], rows = n == 0 ? 0 : y.size() / n;
+  const T* x = a.data();
+  const T* z = b.data();
+  T* to = y.data();
+  parallel_chunks(dev, rows, detail::row_grain(n), [=](std::int64_t first, std::int64_t last) {
+    for (std::int64_t r = first; r < last; ++r) {
+      BOOT_SIMD
+      for (std::int64_t i = 0; i < n; ++i) to[r * n + i] = x[r * n + i] + bias[i] + z[r * n + i];
+    }
+  });
+}
+
 /// y[row, i] (+)= x[row, i] scale[row].
 template <ComputeScalar T>
 void scale_rows(const cpu& dev, view<const T, cpu> x, const T* scale, view<T, cpu> y, bool accumulate) {

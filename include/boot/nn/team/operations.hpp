@@ -99,8 +99,8 @@ BOOT_HD bool rows_aligned(const T* p, std::int64_t stride) {
   return group_aligned(p) && stride % width == 0;
 }
 
-/// to[row, i] (+)= from[row, i] scale[row] + addend[sample, i]; scale and addend may be null. Grid: cut.blocks() x
-/// samples.
+/// to[row, i] = from[row, i] scale[row] + addend[sample, i]; scale and addend may be null. With `accumulate` also
+/// + before[row, i], whose rows lie as those of `to` and may be they. Grid: cut.blocks() x samples.
 template <bool accumulate, class T, class Addend>
 struct row_body {
   static constexpr int width = group_size<T>();
@@ -112,6 +112,7 @@ struct row_body {
   const T* scale;
   const Addend* addend;
   std::int64_t addend_stride;  // from one sample to the next, 0 where all share it
+  const T* before;             // not read without `accumulate`
 
   template <class Team>
   BOOT_HD void operator()(const Team& team) const {
@@ -120,15 +121,16 @@ struct row_body {
     if (p.count == 0) return;
     const T* const source = from + team.sample() * cut.rows * from_stride + p.column;
     T* const target = to + team.sample() * cut.rows * to_stride + p.column;
-    const bool whole =
-        p.count == width && rows_aligned<width>(source, from_stride) && rows_aligned<width>(target, to_stride);
+    const T* const more = before + team.sample() * cut.rows * to_stride + p.column;
+    bool whole = p.count == width && rows_aligned<width>(source, from_stride) && rows_aligned<width>(target, to_stride);
+    if constexpr (accumulate) whole = whole && group_aligned(more);
     element_group<Addend, width> b{};
     if (addend != nullptr) b = load_part<width>(addend + team.sample() * addend_stride + p.column, false, p.count);
     BOOT_NO_UNROLL
     for (std::int64_t r = p.row; r < p.end; r += p.step) {
       const auto x = load_part<width>(source + r * from_stride, whole, p.count);
       element_group<T, width> y;
-      if constexpr (accumulate) y = load_part<width>(static_cast<const T*>(target) + r * to_stride, whole, p.count);
+      if constexpr (accumulate) y = load_part<width>(more + r * to_stride, whole, p.count);
       const C s = scale != nullptr ? static_cast<C>(scale[r]) : C{1};
       BOOT_UNROLL
       for (int k = 0; k < width; ++k) {
@@ -148,10 +150,10 @@ void launch_rows(const D& dev, std::int64_t samples, std::int64_t rows, std::int
                  std::int64_t addend_stride, bool accumulate) {
   const row_tiles<group_size<T>()> cut(rows, columns, 4, 65536);
   if (accumulate) {
-    launch(dev, row_body<true, T, Addend>{cut, from, from_stride, to, to_stride, scale, addend, addend_stride},
+    launch(dev, row_body<true, T, Addend>{cut, from, from_stride, to, to_stride, scale, addend, addend_stride, to},
            cut.blocks(), samples);
   } else {
-    launch(dev, row_body<false, T, Addend>{cut, from, from_stride, to, to_stride, scale, addend, addend_stride},
+    launch(dev, row_body<false, T, Addend>{cut, from, from_stride, to, to_stride, scale, addend, addend_stride, to},
            cut.blocks(), samples);
   }
 }
@@ -326,6 +328,21 @@ void add_forward(const D& dev, view<const T, D> a, view<const T, D> b, view<T, D
   } else {
     detail::launch_rows<D, T>(dev, 1, rows, n, a.data(), n, y.data(), n, nullptr, b.data(), 0, false);
   }
+}
+
+/// y[row, i] = x[row, i] + bias[i].
+template <TeamDevice D, StorageScalar T>
+void add_bias_forward(const D& dev, view<const T, D> x, const compute_type<T>* bias, view<T, D> y) {
+  const std::int64_t n = y.extents()[-1], rows = n == 0 ? 0 : y.size() / n;
+  detail::launch_rows<D, T>(dev, 1, rows, n, x.data(), n, y.data(), n, nullptr, bias, 0, false);
+}
+/// y[row, i] = a[row, i] + b[row, i] + bias[i].
+template <TeamDevice D, StorageScalar T>
+void add_bias_forward(const D& dev, view<const T, D> a, view<const T, D> b, const compute_type<T>* bias, view<T, D> y) {
+  const std::int64_t n = y.extents()[-1], rows = n == 0 ? 0 : y.size() / n;
+  const detail::row_tiles<detail::group_size<T>()> cut(rows, n, 4, 65536);
+  using body = detail::row_body<true, T, compute_type<T>>;
+  launch(dev, body{cut, a.data(), n, y.data(), n, nullptr, bias, 0, b.data()}, cut.blocks(), 1);
 }
 
 /// y[row, i] (+)= x[row, i] scale[row].

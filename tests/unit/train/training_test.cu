@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Distillation on boot::cuda: replayed steps have the bits of plain ones, and the losses are boot::cpu's.
+#include "checkpoint_moves.hpp"
 #include "support/catch.hpp"
 
 #include <boot/kernel/cpu/for_each.hpp>
@@ -97,6 +98,13 @@ TEST_CASE("the first step on a device has the loss of boot::cpu", "[train][cuda]
   CHECK(std::abs(device.losses[0] / host.losses[0] - 1) < 1e-5);
   REQUIRE(device.losses.size() == host.losses.size());
   for (std::size_t i = 1; i < device.losses.size(); ++i) CHECK(std::abs(device.losses[i] / host.losses[i] - 1) < 1e-2);
+}
+
+TEST_CASE("a run goes on on another device, and is resumed exactly on its own", "[train][cuda]") {
+  if (boot::cuda_device_count() == 0) SKIP("no CUDA device");
+  const boot::cuda_stream stream;
+  boot_test::check_checkpoint_moves(stream.device(), boot::cpu{});
+  boot_test::check_checkpoint_moves(boot::cpu{}, stream.device());
 }
 
 TEST_CASE("without a device a training says so", "[train][cuda]") {

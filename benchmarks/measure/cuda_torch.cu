@@ -14,7 +14,6 @@
 #include <boot/train/distiller.hpp>
 #include <boot_cuda.cuh>
 
-
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
@@ -104,11 +103,11 @@ json measured(const surroundings& s, const char* name, const boot::unet2d& netwo
                             {.ready_seconds = 120, .request_seconds = 400});
   const auto ask = [&](const char* variant, std::int64_t warmup) {
     return torch.request(nlohmann::json{{"case", name},
-                              {"variant", variant},
-                              {"batch", batch},
-                              {"boundary_fraction", boot::measure::peer_boundary_fraction},
-                              {"steps", s.steps},
-                              {"warmup", warmup}});
+                                        {"variant", variant},
+                                        {"batch", batch},
+                                        {"boundary_fraction", boot::measure::peer_boundary_fraction},
+                                        {"steps", s.steps},
+                                        {"warmup", warmup}});
   };
   const std::string label = fmt::format("{}, batch {}", name, batch);
   struct contender {

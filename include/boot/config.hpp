@@ -27,6 +27,25 @@
 #  define BOOT_HAS_OPENMP 0
 #endif
 
+/// 1 under AddressSanitizer or ThreadSanitizer.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#  define BOOT_SANITIZED 1
+#elif defined(__has_feature)
+#  if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#    define BOOT_SANITIZED 1
+#  endif
+#endif
+#if !defined(BOOT_SANITIZED)
+#  define BOOT_SANITIZED 0
+#endif
+
+/// 1 where several flows of control may take turns on one thread (POSIX contexts).
+#if defined(__linux__) && __has_include(<ucontext.h>)
+#  define BOOT_HAS_CONTEXTS 1
+#else
+#  define BOOT_HAS_CONTEXTS 0
+#endif
+
 #define BOOT_PRAGMA(text) _Pragma(#text)
 
 /// Asks for a vectorised loop; the iterations must be independent (or named in a reduction clause).

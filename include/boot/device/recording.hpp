@@ -60,6 +60,7 @@ struct step_recording {
   /// What is done at a part that cannot be captured, `call(work)`; null: the part is left out.
   void (*cut)(void* cutter, void (*call)(const void* work), const void* work) = nullptr;
   void* cutter = nullptr;  ///< handed to cut
+  int cuts = 0;            ///< such parts so far
 
   /// Takes numbers of a call into the signature.
   template <class... N>
@@ -164,6 +165,7 @@ void uncaptured_part(const Work& work) {
   step_recording* const r = current_recording;
   if (r == nullptr) return work();
   r->note(8);
+  ++r->cuts;
   if (r->cut != nullptr)
     r->cut(
         r->cutter, [](const void* w) { (*static_cast<const Work*>(w))(); }, &work);

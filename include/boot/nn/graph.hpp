@@ -295,16 +295,20 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
   /// Runs `code(*this)` (and backward when `recorded`) without computing, and returns what it will need.
   template <class Code>
   [[nodiscard]] graph_plan plan(const D& dev, bool recorded, const parameter_layout& layout, const Code& code) {
-    std::vector<int> result;
-    for (int pass = mixed ? 0 : 1; pass < 2; ++pass) {  // the first finds which activation the result is
+    // Which activations are the result is known at the end, and how they are stored may move others: again until both
+    // agree.
+    for (int pass = 0;; ++pass) {
+      require(pass < 8, "boot: the plan of a network does not settle; its code must not depend on earlier runs");
+      const std::vector<int> assumed = std::exchange(found_result_, {});
       start(dev, graph_mode::plan, recorded, layout, {}, {});
-      plan_.result = result;
+      plan_.result = assumed;
       round_weights();
       const value root = code(*this);
-      if (pass == 0) plan_.result.push_back(root.id_);
+      found_result_.push_back(root.id_);
       if (recorded) backward(root, {});
-      result = plan_.result;
+      if (!mixed || found_result_ == assumed) break;
     }
+    found_result_.clear();
     plan_.recorded = recorded;
     plan_.places = places_.packed();
     plan_.bytes = plan_.places->bytes;
@@ -415,9 +419,8 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
       for (std::size_t k = 0; k < N; ++k) {
         const slot& s = at(ids[k]);
         // What lies with the caller in full and wants no gradient is an input: a copy of it is made.
-        fits =
-            fits && ((Op::parameters & (1u << k)) != 0 ? s.parameter_offset >= 0
-                                                       : s.narrow || (s.place < 0 && !s.rounded && !s.wants_gradient));
+        const bool is_input = s.place < 0 && s.parameter_offset < 0 && !s.rounded && !s.wants_gradient;
+        fits = fits && ((Op::parameters & (1u << k)) != 0 ? s.parameter_offset >= 0 : s.narrow || is_input);
       }
     return fits;
   }
@@ -742,6 +745,7 @@ requires(std::same_as<A, T> || (std::same_as<T, float> && std::same_as<A, bf16>)
   activation_arena places_;
   buffer<D> memory_;
   graph_plan plan_;
+  std::vector<int> found_result_;  // while a plan is made
 };
 
 }  // namespace boot::inline v0

@@ -4,6 +4,7 @@
 
 #include <boot/nn/graph.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <new>
@@ -79,7 +80,9 @@ struct recomputation {
             "boot: a recomputed block gave another result in backward() than before; it must do the same both times, "
             "so let it capture nothing that changes");
     auto &from = g.at(before), &to = g.at(now.id_);
-    if (g.mode_ == graph_mode::plan && g.is_result(before) && !g.is_result(now.id_)) g.plan_.result.push_back(now.id_);
+    if (auto& found = g.found_result_;
+        g.mode_ == graph_mode::plan && std::find(found.begin(), found.end(), before) != found.end())
+      found.push_back(now.id_);
     to.has_gradient = true;
     to.external_gradient = from.external_gradient;
     to.gradient_place = std::exchange(from.gradient_place, -1);

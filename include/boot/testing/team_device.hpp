@@ -9,6 +9,7 @@
 #include <boot/kernel/team/host_team.hpp>
 #include <boot/kernel/team/team_device.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -38,7 +39,13 @@ struct team_device {
 /// Threads of a block on the host device: two warps show every barrier and every sum over warps.
 inline constexpr int team_device_threads = 64;
 
+/// How many events of this thread a device that is slower than the host would be behind; 0: none.
+inline thread_local std::int64_t team_lag = 0;
+
 namespace detail {
+inline thread_local std::int64_t team_recorded = 0,
+                                 team_reached = 0;  // events: made, and known to be behind the device
+
 /// What the captured calls of this thread are appended to.
 inline thread_local std::vector<std::function<void()>>* team_capture = nullptr;
 
@@ -107,8 +114,8 @@ inline void poison(const team_device& dev, void* p, std::size_t bytes) {
   enqueue(
       dev, [=] { std::memset(p, 0xff, bytes); }, 5, bytes);
 }
-/// Nothing to wait for.
-inline void synchronize(const team_device&) noexcept {}
+/// The device has reached every event.
+inline void synchronize(const team_device&) noexcept { detail::team_reached = detail::team_recorded; }
 
 /// Capture on the test device: the calls with their arguments, in order.
 template <>
@@ -127,11 +134,20 @@ struct capture_support<team_device> {
    private:
     std::vector<std::function<void()>> calls_;
   };
-  /// Always done.
-  struct event {
-    void record(const team_device&) noexcept {}                ///< nothing to do
-    [[nodiscard]] bool done() const noexcept { return true; }  ///< yes
-    void wait() const noexcept {}                              ///< no need
+  /// Work is done when it is enqueued; an event says so after `team_lag` more events, or when somebody waits for it.
+  class event {
+   public:
+    /// Behind what was enqueued so far.
+    void record(const team_device&) noexcept { number_ = ++detail::team_recorded; }
+    /// Whether it shows.
+    [[nodiscard]] bool done() const noexcept {
+      return number_ <= std::max(detail::team_reached, detail::team_recorded - team_lag);
+    }
+    /// Until then.
+    void wait() const noexcept { detail::team_reached = std::max(detail::team_reached, number_); }
+
+   private:
+    std::int64_t number_ = 0;
   };
   /// Plain memory.
   class host_memory {

@@ -247,7 +247,10 @@ class distiller {
     if constexpr (replays) {
       if (options_.capture && !replay_.ready() && capture_support<D>::possible(dev_)) {
         begin_recording();
-        p.run_bytes += replay_.bytes_for(step_, recorded());
+        try {
+          p.run_bytes += replay_.bytes_for(step_, recorded());
+        } catch (const std::exception&) {  // run() will say why it captures nothing
+        }
         optimizer_.set_updates(base_updates_);
       }
     }
@@ -416,7 +419,9 @@ class distiller {
       return false;
     }
     begin_recording();
-    const std::string why = replay_.capture(step_, recorded());
+    bool cut = false;
+    if constexpr (requires { objective_->teacher(); }) cut = !capturable(objective_->teacher());
+    const std::string why = replay_.capture(step_, cut, recorded());
     optimizer_.set_updates(base_updates_);
     ++captures_;
     if (!why.empty()) switch_replay_off(why);

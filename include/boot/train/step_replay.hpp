@@ -76,20 +76,23 @@ class step_replay {
                                      sizeof(step_control));
   }
   /// Captures code(step), the host code of a step that was run uncaptured before, so that its memory is there. Nothing
-  /// is updated. On failure returns why, and what follows must run uncaptured; "" for success.
+  /// is updated. `cut`: some of it cannot be captured, and must be called as such. On failure returns why, and what follows
+  /// must run uncaptured; "" for success.
   template <class Code>
-  [[nodiscard]] std::string capture(std::int64_t step, const Code& code) {
+  [[nodiscard]] std::string capture(std::int64_t step, bool cut, const Code& code) {
     drop();
     quiet_ = {};
     detail::step_recording measured = rehearsal();
     try {
       perform(measured, step, code);
+      if (cut && measured.cuts == 0)
+        return "the teacher cannot be captured, and the objective calls it by itself; call it by boot::teacher_call";
+      make_room(measured);
+      end_ = never;
+      restart(step);
     } catch (const std::exception& e) {
       return e.what();
     }
-    make_room(measured);
-    end_ = never;
-    restart(step);
     detail::step_recording captured = rehearsal();
     captured.captured = true;
     captured.cutter = this;
@@ -141,7 +144,9 @@ class step_replay {
     if (sent_to_ == next_) send_rows();
     auto& event = event_of(next_);
     // Waiting half of the way ahead: one sleep of this thread serves as many steps.
-    if (!event.done()) event_of(next_ + run_ahead / 2).wait();
+    const bool is_free = event.done();
+    if (!is_free) event_of(next_ + run_ahead / 2).wait();
+    finished_ = std::max(finished_, next_ + 1 - (is_free ? run_ahead : run_ahead / 2));  // before it is recorded again
     replay_graphs(code);
     event.record(dev_);
     ++next_;

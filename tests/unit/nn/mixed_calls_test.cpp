@@ -176,3 +176,27 @@ TEST_CASE("a linear layer reads its bias from the rounded parameters", "[nn][mix
     }
   CHECK(other);
 }
+
+TEST_CASE("a plan settles where something reads the result that a recomputed block made", "[nn][mixed]") {
+  team_rig<two_squares> r({batch, width}, {batch, width});
+  const auto with = [&](bool again) {
+    return [&r, again](auto& g, const auto& x) {
+      const auto block = [&r](auto& q, const auto& v) { return boot::silu(q, r.net.a(q, v)); };
+      const auto root = boot::recompute(g, again, block, boot::silu(g, x));
+      static_cast<void>(boot::add(g, root, x));
+      return root;
+    };
+  };
+  CHECK(r.run(with(true)) == r.run(with(false)));
+}
+
+TEST_CASE("a bias that is an operand of its own stays in full, recorded or not", "[nn][mixed]") {
+  team_rig<two_squares> r({batch, width}, {width});
+  const auto code = [&](auto& g, const auto&) { return boot::silu(g, g(r.net.a.bias)); };
+  const auto forward = [&](bool recorded) {
+    typename team_rig<two_squares>::graph g;
+    g.begin(r.dev, r.plan(code, recorded), r.arena.layout(), r.arena.values(), r.arena.gradient());
+    return boot::to_host(r.dev, g.data(code(g, g.input(r.x.get()))));
+  };
+  CHECK(forward(true) == forward(false));
+}

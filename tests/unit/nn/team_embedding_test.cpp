@@ -81,7 +81,8 @@ TEMPLATE_TEST_CASE("Team kernels of sinusoids are the host's loops", "[nn][team]
       y.poison();
       std::vector<T> want(static_cast<std::size_t>(rows * features));
       boot::sinusoids(host, input.data(), rows, features, cosine_first, 0, 10000, 1.5, want.data());
-      boot::sinusoids(dev, boot::testing::on_device(input).data(), rows, features, cosine_first, 0, 10000, 1.5, y.numbers.data());
+      boot::sinusoids(dev, boot::testing::on_device(input).data(), rows, features, cosine_first, 0, 10000, 1.5,
+                      y.numbers.data());
       for (std::size_t i = 0; i < want.size(); ++i) y.host[i] = static_cast<double>(want[i]);
       // Angles to 2e4: in double the last bit of an angle is 4e-12. In float both round the angle alike.
       CHECK(y.error() <= (sizeof(T) == 8 ? 4e-12 : 4e-7));

@@ -189,3 +189,13 @@ TEST_CASE("Teams: gradients of group norm", "[nn][team]") {
     boot_test::check_team<boot::bf16>(backward, all, 0x1p-6);
   }
 }
+
+TEST_CASE("Teams: group norm of nothing does nothing", "[nn][team]") {
+  const boot::team_device dev;
+  const boot::view<const float, boot::team_device> none{nullptr, {0, 4, 4, 8}}, no_pixels{nullptr, {2, 0, 8}};
+  const float weight[8] = {};
+  for (const auto& x : {none, no_pixels})
+    CHECK_NOTHROW(boot::group_norm_forward(dev, x, weight, weight, boot::view<const float, boot::team_device>{}, 4,
+                                           1e-5, true, boot::view<float, boot::team_device>{nullptr, x.extents()},
+                                           static_cast<float*>(nullptr)));
+}

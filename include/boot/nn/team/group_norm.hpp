@@ -406,6 +406,7 @@ template <TeamDevice D, StorageScalar T>
 void group_norm_forward(const D& dev, view<const T, D> x, const compute_type<T>* weight, const compute_type<T>* bias,
                         view<const T, D> scale_shift, std::int64_t groups, double epsilon, bool with_silu, view<T, D> y,
                         compute_type<T>* saved) {
+  if (x.size() == 0) return;
   const detail::norm_operands<T> p(x.extents(), x.data(), weight, bias, scale_shift.data(), scale_shift.batch() == 1,
                                    groups);
   if (with_silu) {

@@ -4,6 +4,7 @@
 
 #include <boot/bench/statistics.hpp>
 #include <boot/core/random.hpp>
+#include <boot/device/autotune.hpp>
 #include <boot/kernel/op/bootstrap.hpp>
 #include <boot/kernel/op/signal_ode.hpp>
 #include <boot/tensor/tensor.hpp>
@@ -22,35 +23,6 @@ using boot::cuda;
 template <class T>
 using device_array = boot::tensor<T, cuda>;
 
-/// Time on the device.
-class stopwatch {
- public:
-  explicit stopwatch(const cuda& dev) : dev_(dev) {
-    for (cudaEvent_t& e : at_) boot::check_cuda(cudaEventCreate(&e), "cudaEventCreate");
-  }
-  stopwatch(const stopwatch&) = delete;
-  stopwatch& operator=(const stopwatch&) = delete;
-  ~stopwatch() {
-    for (cudaEvent_t e : at_) static_cast<void>(cudaEventDestroy(e));
-  }
-
-  /// Seconds of one of `calls` calls.
-  template <class F>
-  double seconds(int calls, const F& work) {
-    boot::check_cuda(cudaEventRecord(at_[0], dev_.stream), "cudaEventRecord");
-    for (int call = 0; call < calls; ++call) work();
-    boot::check_cuda(cudaEventRecord(at_[1], dev_.stream), "cudaEventRecord");
-    boot::check_cuda(cudaEventSynchronize(at_[1]), "cudaEventSynchronize");
-    float milliseconds = 0;
-    boot::check_cuda(cudaEventElapsedTime(&milliseconds, at_[0], at_[1]), "cudaEventElapsedTime");
-    return static_cast<double>(milliseconds) * 1e-3 / calls;
-  }
-
- private:
-  cuda dev_;
-  std::array<cudaEvent_t, 2> at_{};
-};
-
 /// What comparing one kernel with a copy gave.
 struct comparison {
   double share = 0;           ///< the faster copy's time over the kernel's, median of the rounds
@@ -67,7 +39,7 @@ void to_json(boot::measure::json& j, const comparison& c) {
 template <class F, class... G>
 comparison compare(const cuda& dev, double bytes, int rounds, const F& kernel, const G&... others) {
   constexpr int calls = 5;
-  stopwatch watch(dev);
+  boot::detail::cuda_stopwatch watch(dev);
   std::array<std::vector<double>, sizeof...(G)> shares, seconds;
   std::vector<double> own;
   for (int round = -1; round < rounds; ++round) {

@@ -159,7 +159,9 @@ int main(int argc, char** argv) try {
       const fs::path one = folder / "cost.jsonl";
       fs::remove(one);
       run(in_root + "BOOT_COMPILE_COST=" + shell_word(one.string()) +
-              " python3 tests/cuda/compile_cost.py nvcc -std=c++20 -O2 -arch=sm_90 -DEIGEN_NO_CUDA -Xcompiler=-fopenmp "
+              " python3 tests/cuda/compile_cost.py nvcc -std=c++20 -O2 -arch=sm_90 -DFMT_USE_CONSTEXPR=1 "
+              "-DEIGEN_NO_CUDA "
+              "-Xcompiler=-fopenmp "
               "-Iinclude -isystem /usr/include/eigen3 -c " +
               shell_word((folder / "main.cu").string()) + " -o " + shell_word((folder / "main.o").string()),
           log);
